@@ -26,9 +26,24 @@ func certifiedName(ctx context.Context) string {
 	return subjectName(info.State.VerifiedChains[0][0])
 }
 
-// subjectName returns the name of a certificate's subject.
+// commonName is the object identifier of the common name (RFC 5280 appendix A.1).
+const commonName = "2.5.4.3"
+
+// subjectName returns the name of a certificate's subject, or "" if it has none or
+// several common names, of which programs choose different ones. It is valid UTF-8:
+// crypto/x509 rejects certificates with malformed names, and converts names in other
+// encodings.
 func subjectName(c *x509.Certificate) string {
+	names := 0
+	for _, attribute := range c.Subject.Names {
+		if attribute.Type.String() == commonName {
+			names++
+		}
+	}
+
 	switch {
+	case names > 1:
+		return ""
 	case c.Subject.CommonName != "":
 		return c.Subject.CommonName
 	case len(c.DNSNames) > 0:

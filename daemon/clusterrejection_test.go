@@ -21,27 +21,36 @@ import (
 func TestRejectedNodeNamesTheSetting(t *testing.T) {
 	t.Parallel()
 
+	authority, another := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
+	withTLS := func(c *daemon.Cluster, own pealdtest.Certificate) {
+		c.TLS = daemon.ClusterTLS{CertFile: own.CertFile, KeyFile: own.KeyFile, CAFile: own.CertFile}
+	}
+
 	for name, test := range map[string]struct {
-		change func(t *testing.T, second *daemon.Cluster)
+		tls    bool // both daemons have the same certificate
+		change func(second *daemon.Cluster)
 		names  string
 	}{
-		"another secret": {func(_ *testing.T, c *daemon.Cluster) { c.Secret = "another" }, "cluster.secret"},
-		"no secret":      {func(_ *testing.T, c *daemon.Cluster) { c.Secret = "" }, "cluster.secret"},
-		"another name":   {func(_ *testing.T, c *daemon.Cluster) { c.Name = "another" }, "cluster.name"},
-		"TLS": {func(t *testing.T, c *daemon.Cluster) {
-			t.Helper()
-
-			own := pealdtest.NewCertificate(t)
-			c.TLS = daemon.ClusterTLS{CertFile: own.CertFile, KeyFile: own.KeyFile, CAFile: own.CertFile}
-		}, "cluster.tls"},
+		"another secret":             {false, func(c *daemon.Cluster) { c.Secret = "another" }, "cluster.secret"},
+		"no secret":                  {false, func(c *daemon.Cluster) { c.Secret = "" }, "cluster.secret"},
+		"another name":               {false, func(c *daemon.Cluster) { c.Name = "another" }, "cluster.name"},
+		"TLS":                        {false, func(c *daemon.Cluster) { withTLS(c, authority) }, "cluster.tls"},
+		"another secret, with TLS":   {true, func(c *daemon.Cluster) { c.Secret = "another" }, "cluster.secret"},
+		"another name, with TLS":     {true, func(c *daemon.Cluster) { c.Name = "another" }, "cluster.name"},
+		"another authority, for TLS": {true, func(c *daemon.Cluster) { withTLS(c, another) }, "cluster.tls"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
+			encrypt := func(cfg *daemon.Config) {
+				if test.tls {
+					withTLS(&cfg.Cluster, authority)
+				}
+			}
 			member := pealdtest.InCluster(t, 2)
 			daemons := []*pealdtest.Daemon{
-				pealdtest.Start(t, member[0]),
-				pealdtest.Start(t, member[1], func(cfg *daemon.Config) { test.change(t, &cfg.Cluster) }),
+				pealdtest.Start(t, member[0], encrypt),
+				pealdtest.Start(t, member[1], encrypt, func(cfg *daemon.Config) { test.change(&cfg.Cluster) }),
 			}
 
 			for _, d := range daemons {

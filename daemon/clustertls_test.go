@@ -59,8 +59,7 @@ func TestNodesVerifyCertificates(t *testing.T) {
 		}
 	}
 
-	// By now the node has tried several times, once a second.
-	awaitReason(t, stranger, "event log not found")
+	awaitReason(t, stranger, "cluster.tls")
 	stats, err := nodes[0].Control(t).Stats(t.Context(), &pealv1.StatsRequest{})
 	if err != nil || len(stats.GetNodes()) != 2 {
 		t.Errorf("nodes are %v, %v, want two", stats.GetNodes(), err)

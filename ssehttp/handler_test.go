@@ -179,6 +179,8 @@ func testRequests(t *testing.T, via path) {
 		"two tokens":              {s, "GET", "/events?access_token=good-a", []string{"Cookie: peald_token=good-b"}, 400, "two different tokens"},
 		"forged token":            {s, "GET", "/events", []string{"Authorization: Bearer x"}, 401, "forged"},
 		"forged token challenges": {s, "GET", "/events", []string{"Authorization: Bearer x"}, 401, "Www-Authenticate: Bearer"},
+		"cookie that isn't ASCII": {s, "GET", "/events", []string{"Cookie: peald_token=b\xc3\xbc"}, 401, "forged"},
+		"cookie with a quote":     {s, "GET", "/events", []string{"Cookie: peald_token=x\"y"}, 401, "forged"},
 		"forged cookie":           {s, "GET", "/events", []string{"Cookie: peald_token=x"}, 401, "forged"},
 		"forged query":            {s, "GET", "/events?access_token=x", nil, 401, "forged"},
 		"empty query token":       {s, "GET", "/events?access_token=", nil, 401, "access_token"},

@@ -104,12 +104,12 @@ func (rules *rules) token(r *http.Request, query url.Values) (string, *rejection
 		}
 	}
 
-	for _, cookie := range r.CookiesNamed(rules.cfg.Cookie) {
-		if cookie.Value == "" {
+	for name, value := range auth.Cookies(r.Header) {
+		if rules.cfg.Cookie == "" || name != rules.cfg.Cookie || value == "" {
 			continue // applications log users out by emptying the cookie
 		}
 
-		if rej := add(cookie.Value); rej != nil {
+		if rej := add(value); rej != nil {
 			return "", rej
 		}
 	}

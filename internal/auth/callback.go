@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	neturl "net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -233,15 +234,17 @@ func (c *Callback) newRequest(r *http.Request, query neturl.Values, client netip
 		q.Address = client.String()
 	}
 
-	for _, cookie := range r.Cookies() {
+	for name, value := range Cookies(r.Header) {
 		// Browsers send the cookie with the longest path first.
-		if _, ok := q.Cookies[cookie.Name]; !ok {
-			q.Cookies[cookie.Name] = cookie.Value
+		if _, ok := q.Cookies[name]; !ok {
+			q.Cookies[name] = value
 		}
 	}
 
 	for _, name := range c.cfg.Headers {
-		if value := r.Header.Get(name); value != "" {
+		// RFC 9110 §5.3 defines how repeated headers are combined. The first one alone
+		// could come from the client, and the second one from a proxy.
+		if value := strings.Join(r.Header.Values(name), ", "); value != "" {
 			q.Headers[name] = value
 		}
 	}

@@ -75,6 +75,37 @@ func TestCallbackRequest(t *testing.T) {
 	}
 }
 
+// TestCallbackRequestIsComplete sends cookies and headers that net/http leaves out. The
+// application must not mistake the user for another one, or for an anonymous one.
+func TestCallbackRequestIsComplete(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(h http.Header)
+		want   string
+	}{
+		"cookie in UTF-8":         {func(h http.Header) { h.Set("Cookie", "session=müller") }, `"cookies":{"session":"müller"}`},
+		"cookie in JSON":          {func(h http.Header) { h.Set("Cookie", `a=1; session={"id":"7\\"}; b`) }, `"cookies":{"a":"1","b":"","session":"{\"id\":\"7\\\\\"}"}`},
+		"quoted cookie":           {func(h http.Header) { h.Set("Cookie", `session="7"`) }, `"cookies":{"session":"7"}`},
+		"cookie without a name":   {func(h http.Header) { h.Set("Cookie", "; =7;") }, `"cookies":{"":"7"}`},
+		"cookie with a space":     {func(h http.Header) { h.Set("Cookie", "my session=7 8\t;") }, `"cookies":{"my session":"7 8"}`},
+		"cookies in two headers":  {func(h http.Header) { h["Cookie"] = []string{"a=1", "session=7"} }, `"cookies":{"a":"1","session":"7"}`},
+		"a header twice":          {func(h http.Header) { h["X-Session"] = []string{"bob", "alice"} }, `"headers":{"X-Session":"bob, alice"}`},
+		"a header twice, differs": {func(h http.Header) { h["X-Session"] = []string{"alice", "bob"} }, `"headers":{"X-Session":"alice, bob"}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []byte
+			c := newCallback(t, nil, func(w http.ResponseWriter, r *http.Request) {
+				got, _ = io.ReadAll(r.Body)
+				io.WriteString(w, `{"user_id":"alice"}`)
+			})
+			r, query, client := browser(t, "s", "")
+			test.change(r.Header)
+			if _, err := c.Authorize(r, query, client); err != nil || !strings.Contains(string(got), test.want) {
+				t.Errorf("the request is %s (%v), want %s", got, err, test.want)
+			}
+		})
+	}
+}
+
 func TestCallbackResponses(t *testing.T) {
 	for name, test := range map[string]struct {
 		handler http.HandlerFunc
@@ -220,6 +251,7 @@ func TestCallbackRequiresUTF8(t *testing.T) {
 	})
 	for name, corrupt := range map[string]func(r *http.Request){
 		"the header X-Session":       func(r *http.Request) { r.Header.Set("X-Session", "m\xfcller") },
+		`the cookie "session"`:       func(r *http.Request) { r.Header.Set("Cookie", "session=m\xfcller") },
 		"the header Origin":          func(r *http.Request) { r.Header.Set("Origin", "https://m\xfcller.example") },
 		`the query parameter "name"`: func(r *http.Request) { r.URL.RawQuery = "name=m%FCller" },
 		`the query parameter "\xfc"`: func(r *http.Request) { r.URL.RawQuery = "%FC=x" },

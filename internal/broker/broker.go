@@ -203,7 +203,7 @@ func (b *Broker) removeExpired() {
 				b.replies.forget(now.UnixNano())
 				b.retained.expire(now.UnixNano())
 			}
-			b.removeExpiredBans(now)
+			b.removeEndedBans(now)
 			b.mu.Unlock()
 		}
 	}

@@ -128,8 +128,23 @@ func TestTheLaterBanApplies(t *testing.T) {
 
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if b.Banned("mallory") || len(b.Bans("", 10)) > 0 {
+		if b.Banned("mallory") {
 			t.Error("the ban has not ended")
+		}
+
+		// Another daemon may still have an earlier ban that would last longer.
+		adopt(-2*time.Minute, 2*time.Hour)
+		if b.Banned("mallory") {
+			t.Error("a ban applies again that a later one has replaced")
+		}
+		if bans := b.Bans("", 10); len(bans) != 1 || !bans[0].Until.Equal(now.Add(time.Minute)) {
+			t.Errorf("bans %v, want the one that was set last", bans)
+		}
+
+		time.Sleep(2 * time.Hour)
+		synctest.Wait()
+		if bans := b.Bans("", 10); len(bans) > 0 {
+			t.Errorf("bans %v are kept after every other ban of the user has ended", bans)
 		}
 
 		for _, user := range []string{"a", "c", "b"} {
@@ -156,6 +171,46 @@ func TestTheLaterBanApplies(t *testing.T) {
 
 		if err := b.AdoptBan(broker.Ban{User: "\n"}); err == nil {
 			t.Error("a ban on an invalid user is accepted")
+		}
+	})
+}
+
+// TestEndedBansAreAnnounced bans a user for a time that ends before the ban is
+// announced. It must be announced all the same, because another daemon may have an
+// earlier ban that lasts longer. It must not close the streams that the user has
+// opened since.
+func TestEndedBansAreAnnounced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		one, other := broker.New(config()), broker.New(config())
+		defer one.Close()
+		defer other.Close()
+		changes := one.Changes()
+		if _, err := other.Disconnect("mallory", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if _, err := one.Disconnect("mallory", time.Second); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+
+		_, _, bans, _ := changes.Take()
+		if len(bans) != 1 || bans[0].User != "mallory" {
+			t.Fatalf("announced bans %v, want one", bans)
+		}
+		for range 2 {
+			if err := other.AdoptBan(bans[0]); err != nil {
+				t.Fatal(err)
+			}
+			if other.Banned("mallory") {
+				t.Error("the earlier ban still applies")
+			}
+			connect(t, other, broker.Subscription{User: "mallory"}, -1)
+		}
+		synctest.Wait()
+		if n := other.Tally().Streams; n != 2 {
+			t.Errorf("%d streams are open, want 2", n)
 		}
 	})
 }

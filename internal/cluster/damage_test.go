@@ -16,6 +16,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
+	"github.com/peald/peald/internal/pealdtest"
 )
 
 // damages returns ways to damage a file while its node is down, by name. Each
@@ -38,6 +39,14 @@ func damages() map[string]func(t *testing.T, file damaged) bool {
 			for i := len(data) / 2; i < len(data)/2+8 && i < len(data); i++ {
 				data[i] ^= 0xff
 			}
+			must(t, os.WriteFile(file.path, data, 0o600))
+			return true
+		},
+		"zeroed": func(t *testing.T, file damaged) bool {
+			t.Helper()
+			data, err := os.ReadFile(file.path)
+			must(t, err)
+			clear(data[:min(len(data), 64)])
 			must(t, os.WriteFile(file.path, data, 0o600))
 			return true
 		},
@@ -126,33 +135,56 @@ func filesOf(t *testing.T, dir string) (files []string) {
 	return files
 }
 
+// filled is a standalone node that has run twice and is down. Its event log has lost the
+// entries of the first run, as it does when they expire, so its first retained value is
+// only in the snapshot.
+type filled struct {
+	cfg    cluster.Config
+	ids    map[string]string // the data of the events that clients have received, by id
+	values []string          // the retained values
+}
+
+// older returns the directory with a backup of the node after its first run.
+func (f filled) older() string { return f.cfg.Embedded.Dir + ".older" }
+
+// fillLog fills the event log of a standalone node. The events and values contain name.
+func fillLog(t *testing.T, name string) filled {
+	t.Helper()
+	f := filled{cfg: configs(t, 1)[0], ids: make(map[string]string)}
+	for run := range 2 {
+		m := start(t, f.cfg)
+		serving(t, m)
+		for i := range published {
+			data := fmt.Sprintf("old %d %s %s", run*published+i, name, strings.Repeat("x", 1000))
+			f.ids[m.publish(t, toAll(data)).ID] = data
+		}
+		value := fmt.Sprintf("value %d %s", run, name)
+		last := m.publish(t, retained("t", fmt.Sprint(run), value))
+		f.values = append(f.values, value)
+		if run == 0 {
+			saved(t, m, last)
+			m.Expire(t)
+			clear(f.ids)
+			f.ids[last.ID] = value
+		}
+		m.end(t)
+		if run == 0 {
+			copyDir(t, f.cfg.Embedded.Dir, f.older())
+		}
+	}
+	return f
+}
+
 // TestDamagedFiles damages each file of a standalone node in each way. The node must
 // either fail to start with one line that names the file, or serve, without using
-// an id twice or missing an event without a reset.
+// an id twice or missing an event without a reset. If it has lost retained values, it
+// must log that.
 func TestDamagedFiles(t *testing.T) {
 	t.Parallel()
-	filled := func(t *testing.T) (cfg cluster.Config, ids map[string]string) {
-		t.Helper()
-		cfg, ids = configs(t, 1)[0], make(map[string]string)
-		for run := range 2 {
-			m := start(t, cfg)
-			serving(t, m)
-			for i := range published {
-				data := fmt.Sprintf("old %d %s", run*published+i, strings.Repeat("x", 1000))
-				ids[m.publish(t, toAll(data)).ID] = data
-			}
-			m.end(t)
-			if run == 0 {
-				copyDir(t, cfg.Embedded.Dir, cfg.Embedded.Dir+".older")
-			}
-		}
-		return cfg, ids
-	}
-
-	another, _ := filled(t)
-	files := filesOf(t, another.Embedded.Dir)
-	for _, need := range []string{"name", "mark", "1.blk", "meta.inf"} {
-		if !slices.ContainsFunc(files, func(f string) bool { return filepath.Base(f) == need }) {
+	another := fillLog(t, "another")
+	files := filesOf(t, another.cfg.Embedded.Dir)
+	for _, need := range []string{"name", "mark", "streams/test/msgs/blk", "streams/test/meta.inf", "streams/test_retained/msgs/blk", "streams/test_retained/meta.inf"} {
+		if !slices.ContainsFunc(files, func(f string) bool { return strings.HasSuffix(kindOf(f), need) }) {
 			t.Fatalf("no %s among %q", need, files)
 		}
 	}
@@ -160,38 +192,67 @@ func TestDamagedFiles(t *testing.T) {
 		for damage, do := range damages() {
 			t.Run(file+"/"+damage, func(t *testing.T) {
 				t.Parallel()
-				cfg, ids := filled(t)
-				path := ofKind(t, cfg.Embedded.Dir, kindOf(file))
-				if !do(t, damaged{path, cfg.Embedded.Dir + ".older", another.Embedded.Dir, kindOf(file)}) {
+				f := fillLog(t, "own")
+				path := ofKind(t, f.cfg.Embedded.Dir, kindOf(file))
+				if !do(t, damaged{path, f.older(), another.cfg.Embedded.Dir, kindOf(file)}) {
 					t.Skip("the damage isn't possible for this file")
 				}
-				m, err := tryStart(t, cfg, brokerConfig())
+				log := new(pealdtest.Log)
+				f.cfg.Logger = loggingTo(log)
+				m, err := tryStart(t, f.cfg, brokerConfig())
 				if err != nil {
 					namesFile(t, err, path)
 					return
 				}
 				serving(t, m)
-				for i := range 2 * published {
-					data := fmt.Sprint("new ", i)
-					if id := m.publish(t, toAll(data)).ID; ids[id] != "" {
-						t.Errorf("the id %s is used twice", id)
-					}
-				}
-				for id, data := range ids {
-					var index int
-					_, _ = fmt.Sscanf(data, "old %d", &index)
-					want := 2*published - 1 - index + 2*published
-					c := m.connect(t, broker.Subscription{LastEventID: id})
-					eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client receives nothing" })
-					if strings.Contains(c.data()[0], `"reason":`) {
-						continue
-					}
-					eventually(t, func() bool { return len(c.data()) >= want }, func() string {
-						return fmt.Sprintf("a client receives %d events and no reset, want %d", len(c.data()), want)
-					})
-				}
+				f.checkEvents(t, m)
+				f.checkValues(t, m, log)
 			})
 		}
+	}
+}
+
+// checkEvents checks that the node uses no id twice, and that clients receive the events
+// that they have missed, or a reset.
+func (f filled) checkEvents(t *testing.T, m *member) {
+	t.Helper()
+	for i := range 2 * published {
+		data := fmt.Sprint("new ", i)
+		if id := m.publish(t, toAll(data)).ID; f.ids[id] != "" {
+			t.Errorf("the id %s is used twice", id)
+		}
+	}
+	for id, data := range f.ids {
+		index := published - 1
+		_, _ = fmt.Sscanf(data, "old %d", &index)
+		want := 2*published - 1 - index + 2*published
+		c := m.connect(t, broker.Subscription{LastEventID: id})
+		eventually(t, func() bool { return len(c.data()) > 0 }, func() string { return "a client receives nothing" })
+		if strings.Contains(c.data()[0], `"reason":`) {
+			continue
+		}
+		eventually(t, func() bool { return len(c.data()) >= want }, func() string {
+			return fmt.Sprintf("a client receives %d events and no reset, want %d", len(c.data()), want)
+		})
+	}
+}
+
+// checkValues checks that a new client receives the retained values, and no others. If
+// there are fewer, the log must explain that.
+func (f filled) checkValues(t *testing.T, m *member, log *pealdtest.Log) {
+	t.Helper()
+	c := m.connect(t, broker.Subscription{Topics: []string{"t"}})
+	m.publish(t, toAll("end"))
+	eventually(t, func() bool { return slices.Contains(c.data(), "end") }, func() string { return "a client doesn't receive an event" })
+	got := slices.DeleteFunc(c.data(), func(data string) bool { return data == "end" })
+	for _, value := range got {
+		if !slices.Contains(f.values, value) {
+			t.Errorf("a client receives %q, which is none of %q", value, f.values)
+		}
+	}
+	explained := len(log.With("level=ERROR", "retained values are lost"))+len(log.With("level=WARN", "values may be missing")) > 0
+	if len(got) < len(f.values) && !explained {
+		t.Errorf("a client receives the values %q, want %q, and the log doesn't explain that:\n%s", got, f.values, log)
 	}
 }
 

@@ -46,6 +46,8 @@ type position struct {
 type eventLog struct {
 	epoch, previous   string
 	base, first, last uint64
+	lastAt            time.Time // when the last entry was stored
+	leader            string    // the leader's name; empty if there is only one server
 	at                time.Time // by the leader's clock
 	complete          time.Time // by the leader's clock; no entry stored later is missing, unless it is damaged
 	replicas          int
@@ -69,8 +71,11 @@ func describe(info *jetstream.StreamInfo) (eventLog, error) {
 	base, hasBase := info.Config.Metadata[metaBase]
 	l := eventLog{
 		epoch: epoch, previous: info.Config.Metadata[metaPrevious],
-		first: max(info.State.FirstSeq, 1), last: info.State.LastSeq,
+		first: max(info.State.FirstSeq, 1), last: info.State.LastSeq, lastAt: info.State.LastTime,
 		replicas: info.Config.Replicas, hasBase: hasBase, at: info.TimeStamp, complete: info.Created,
+	}
+	if info.Cluster != nil {
+		l.leader = info.Cluster.Leader
 	}
 	if hasBase {
 		var err error

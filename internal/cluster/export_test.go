@@ -2,6 +2,8 @@ package cluster
 
 import (
 	"fmt"
+	"log/slog"
+	"os"
 	"testing"
 	"time"
 
@@ -40,6 +42,18 @@ func (n *Node) ApplyEntry(tb testing.TB, seq uint64, at time.Time, data []byte) 
 func (n *Node) DeleteLog(tb testing.TB) {
 	tb.Helper()
 	if err := n.js.DeleteStream(tb.Context(), n.cfg.Name); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Expire removes all entries from the event log, as if they had expired.
+func (n *Node) Expire(tb testing.TB) {
+	tb.Helper()
+	stream, err := n.js.Stream(tb.Context(), n.cfg.Name)
+	if err == nil {
+		err = stream.Purge(tb.Context())
+	}
+	if err != nil {
 		tb.Fatal(err)
 	}
 }
@@ -97,6 +111,29 @@ func (n *Node) RetainedMessages(tb testing.TB) uint64 {
 		tb.Fatal(err)
 	}
 	return stream.CachedInfo().State.Msgs
+}
+
+// CrashMark changes the record in a directory as if its node had run on a machine that
+// has crashed, and the record of the last entries had been lost as well.
+func CrashMark(tb testing.TB, dir string, lost uint64) {
+	tb.Helper()
+	m := readMarks(dir, true, nil, slog.New(slog.DiscardHandler))
+	if m.unreliable != "" {
+		tb.Fatal(m.unreliable)
+	}
+	for key, known := range m.record.Logs {
+		known.Entry -= lost
+		m.record.Logs[key] = known
+	}
+	m.record.Boot, m.record.Clean = "another", false
+	var err error
+	if m.file, err = os.OpenFile(m.path, os.O_WRONLY, 0); err != nil {
+		tb.Fatal(err)
+	}
+	defer func() { _ = m.file.Close() }()
+	if err := m.write(); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // CloseMark closes the file that records the position in the event log, so that

@@ -47,6 +47,8 @@ type marks struct {
 	unreliable string
 	// absent is true if there was no record. Earlier versions kept none.
 	absent bool
+	// anyEpoch is true if it is unknown which epochs the open event log has had.
+	anyEpoch bool
 }
 
 // record is the content of the file, which consists of a checksum followed by the
@@ -74,7 +76,18 @@ type logMark struct {
 	// stored it, in Unix nanoseconds, or 0 if unknown.
 	Entry uint64 `json:"entry"`
 	At    int64  `json:"at,omitempty"`
+	// Epochs are the epochs that the event log has had, up to maxEpochs, the current one
+	// last. It is empty in records from earlier versions.
+	Epochs []string `json:"epochs,omitempty"`
+	// Snapshot is the revision of the last known snapshot of the retained values, or 0
+	// if there was none.
+	Snapshot uint64 `json:"snapshot,omitempty"`
 }
+
+// maxEpochs is the number of epochs of an event log that are recorded. A snapshot of
+// the retained values is from the current epoch or, if the node hasn't run for long
+// since, from one of the last.
+const maxEpochs = 16
 
 // readMarks reads the record that earlier runs left in dir. If synced is false, the
 // record is unreliable after a crash of the machine.
@@ -133,9 +146,13 @@ func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEE
 // isn't the one that the node used last, or part of it is missing. The reason is empty
 // if no new epoch is needed. standalone is true if only this node has the event log.
 //
+// leads is true if this node leads the event log. No node of the majority that elected
+// it has entries that it lacks. If its own files are a copy, or lack entries since a
+// crash, the others may be in the same situation.
+//
 // doubt is an entry that the event log should have but doesn't. That doesn't prove that
 // the entry is lost: a newly elected leader may still be applying its own log.
-func (m *marks) check(key string, l eventLog, standalone bool) (reason string, doubt *position) {
+func (m *marks) check(key string, l eventLog, standalone, leads bool) (reason string, doubt *position) {
 	if m == nil {
 		return "", nil
 	}
@@ -144,6 +161,8 @@ func (m *marks) check(key string, l eventLog, standalone bool) (reason string, d
 	known, ok := m.record.Logs[key]
 	short := ok && known.Epoch == l.epoch && l.last < known.Entry
 	switch {
+	case !standalone && leads && m.unreliable != "" && !m.absent && l.last > 0:
+		return m.unreliable, nil
 	case standalone && m.absent && !l.hasBase:
 		return "", nil // an earlier version created the event log
 	case standalone && m.unreliable != "":
@@ -156,11 +175,28 @@ func (m *marks) check(key string, l eventLog, standalone bool) (reason string, d
 		return fmt.Sprintf("the last entries are lost: it ends at %d, expected %d", l.last, known.Entry), nil
 	case short:
 		return "", &position{known.Entry, time.Unix(0, known.At)}
-	case ok && m.unreliable == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && l.last == known.Entry:
-		// No other node has used it since either, or it would have more entries.
+	case ok && m.unreliable == "" && m.record.Last != "" && m.record.Last != key && known.Epoch == l.epoch && m.isStale(known, l):
 		return "stale: the node has used the event log " + m.record.Last + " since", nil
 	}
 	return "", nil
+}
+
+// isStale reports whether no other node has used an event log since this node last used
+// it: the event log has no new entries, or none since the last entry of the one that
+// this node used instead. The caller must hold m.mu.
+func (m *marks) isStale(known logMark, l eventLog) bool {
+	return l.last == known.Entry || l.lastAt.Before(time.Unix(0, m.record.Logs[m.record.Last].At))
+}
+
+// reliable reports whether the record from the last run can be relied on. That includes
+// the record of a new node.
+func (m *marks) reliable() bool {
+	if m == nil {
+		return true
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.unreliable == "" || m.absent
 }
 
 // used reports whether the event log with the given key has been used in an earlier
@@ -190,9 +226,11 @@ func (m *marks) open(key string, l eventLog) (err error) {
 
 	// Clients may immediately get ids for positions before the first entry.
 	known := m.record.Logs[key]
+	m.anyEpoch = len(known.Epochs) == 0
 	if known.Epoch != l.epoch {
-		known = logMark{Epoch: l.epoch}
+		known.Epoch, known.Entry, known.At = l.epoch, 0, 0
 	}
+	known.addEpoch(l.epoch)
 	if known.Entry < l.first-1 {
 		known.Entry, known.At = l.first-1, 0
 	}
@@ -247,7 +285,13 @@ func (m *marks) note(epoch string, entry uint64, at time.Time) {
 	if known.Epoch != epoch || entry <= known.Entry {
 		return
 	}
-	m.record.Logs[m.key] = logMark{epoch, entry, at.UnixNano()}
+	known.Entry, known.At = entry, at.UnixNano()
+	m.update(known)
+}
+
+// update records what is known about the open event log. The caller must hold m.mu.
+func (m *marks) update(known logMark) {
+	m.record.Logs[m.key] = known
 	if m.file == nil {
 		return
 	}

@@ -51,7 +51,8 @@ type Node struct {
 	// The fields below are owned by the reader.
 
 	skip             skipped
-	snapshotFailures int // consecutive failures to read the retained values
+	snapshotFailures int       // consecutive failures to read the retained values
+	unconfirmedSince time.Time // when confirm first failed; zero if it hasn't
 
 	mu       sync.Mutex
 	state    state
@@ -107,6 +108,9 @@ func Start(cfg Config, b *broker.Broker) (_ *Node, err error) {
 	n.js, err = jetstream.New(n.conn, jetstream.WithPublishAsyncTimeout(attemptTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("using JetStream: %w", err)
+	}
+	if err := n.confirmOthers(); err != nil {
+		return nil, err
 	}
 	return n, nil
 }

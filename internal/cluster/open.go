@@ -34,6 +34,9 @@ func (n *Node) openLog(ctx context.Context) (eventLog, error) {
 	if err != nil {
 		return l, err
 	}
+	if err := n.confirm(ctx, l); err != nil {
+		return l, err
+	}
 	if l, err = n.checkLog(ctx, stream.CachedInfo(), l); err != nil {
 		return l, err
 	}
@@ -63,7 +66,7 @@ func (n *Node) logKey() string {
 // or if part of it is missing. Ids must not be used twice, and clients must learn that
 // events are missing.
 func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l eventLog) (eventLog, error) {
-	reason, doubt := n.marks.check(n.logKey(), l, n.standalone())
+	reason, doubt := n.marks.check(n.logKey(), l, n.standalone(), l.leader == n.name)
 	n.mu.Lock()
 	n.state.openDoubt = doubt
 	n.mu.Unlock()
@@ -91,6 +94,9 @@ func (n *Node) createLog(ctx context.Context) (eventLog, error) {
 		stream, err = n.js.Stream(ctx, n.cfg.Name)
 	} else if err == nil {
 		n.log.Info("created the event log", "replicas", replicas)
+		if n.marks.used(n.logKey()) {
+			n.log.Error("event log is gone, clients with earlier ids get a reset", "dir", n.cfg.Embedded.Dir)
+		}
 	}
 	if err != nil {
 		return eventLog{}, err
@@ -99,9 +105,6 @@ func (n *Node) createLog(ctx context.Context) (eventLog, error) {
 	l, err := describe(stream.CachedInfo())
 	if err != nil {
 		return l, err
-	}
-	if n.standalone() && n.marks.used(n.logKey()) {
-		n.log.Error("event log is gone, clients with earlier ids get a reset", "dir", n.cfg.Embedded.Dir)
 	}
 	return l, n.marks.open(n.logKey(), l)
 }

@@ -90,6 +90,9 @@ func (p *prober) probe(ctx context.Context) {
 
 	n.broker.SetClock(found.at)
 	silent, trouble := p.inspect(info)
+	if trouble != "" {
+		trouble = n.withRejection(trouble)
+	}
 	p.checkReplica(info, time.Now())
 	n.mu.Lock()
 	same := found.epoch == n.state.epoch

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ type rejections struct {
 
 	latest   string // for the operator
 	latestAt time.Time
+
+	closed []time.Time // connections that other nodes closed within recentFor
 }
 
 // current returns the description of the last rejection, or an empty string if there
@@ -60,6 +63,31 @@ func (r *rejections) isNew(kind string, now time.Time) bool {
 	r.seen[kind] = now
 	return !known || now.Sub(last) > repeatAfter
 }
+
+// closedOften is the number of connections within recentFor that other nodes must close
+// to count as a rejection. A node that shuts down closes one or two.
+const closedOften = 4
+
+// noteClosed records that another node closed a connection. It reports whether that has
+// happened often enough for a rejection.
+func (r *rejections) noteClosed(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = slices.DeleteFunc(append(r.closed, now), func(at time.Time) bool { return now.Sub(at) > recentFor })
+	return len(r.closed) >= closedOften
+}
+
+// parseClosed parses a log line from the server about a connection between nodes that
+// failed after it had been opened. It returns the other node's address.
+func parseClosed(line string) (addr string, ok bool) {
+	addr, text, found := strings.Cut(line, " - rid:")
+	return addr, found && strings.Contains(text, "Router connection closed: Read Error")
+}
+
+// rejectedCertificate is the likely cause if other nodes keep closing connections over
+// TLS. In TLS 1.3, the other node rejects a certificate when this node's side of the
+// handshake has already succeeded.
+const rejectedCertificate = "rejected by another node: its cluster.tls probably doesn't accept this node's certificate"
 
 // sameName is the likely cause if a connecting node has this node's name.
 const sameName = "another node has this node's name: one of them runs on a copy of the other's cluster.dir"

@@ -16,7 +16,7 @@ import (
 // TestDamagedFilesOfReplica damages each file of one of three nodes while the node
 // is down. The node must either fail to start with one line that names the file, or
 // serve, and restore its replica from the others. A client must miss nothing, or
-// get a reset.
+// get a reset. All nodes must have the same retained values.
 //
 // A third of the files, chosen at random, is damaged in one way each. Bits are
 // flipped in every file that the server can't check. With SOAK_CLUSTER, each file
@@ -27,11 +27,13 @@ func TestDamagedFilesOfReplica(t *testing.T) {
 	t.Parallel()
 	another := newVictim(t)
 	another.publish(t, 2*published)
+	saved(t, another.victim(), another.members[0].publish(t, retained("t", "", "a value of another cluster")))
 	for _, m := range another.members {
 		m.end(t)
 	}
 	v := newVictim(t)
 	v.publish(t, published)
+	saved(t, v.victim(), v.members[0].publish(t, retained("t", "", "a value")))
 	v.restart(t) // creates the snapshots
 	v.victim().end(t)
 	older := v.dir() + ".older"
@@ -49,7 +51,7 @@ func TestDamagedFilesOfReplica(t *testing.T) {
 			kinds = append(kinds, kind)
 		}
 	}
-	for _, need := range []string{"name", "mark", "blk", "_meta_/snapshots/snap", "group/snapshots/snap", "_meta_/tav.idx"} {
+	for _, need := range []string{"name", "mark", "test/msgs/blk", "test_retained/msgs/blk", "_meta_/snapshots/snap", "group/snapshots/snap", "_meta_/tav.idx"} {
 		if !slices.ContainsFunc(kinds, func(kind string) bool { return strings.HasSuffix(kind, need) }) {
 			t.Fatalf("no %s among %q", need, kinds)
 		}
@@ -138,6 +140,9 @@ func (v *victim) damage(t *testing.T, file damaged, do func(*testing.T, damaged)
 		return fmt.Sprintf("a client receives %d events and no reset, want %d", len(c.data()), len(v.ids)-1)
 	})
 	v.same(t)
+	if values := agree(t, v.members...); len(values) != 1 {
+		t.Errorf("the nodes have the values %q, want one", values)
+	}
 }
 
 // same waits until the node's replica of the event log equals that of the first

@@ -1,17 +1,9 @@
 package cluster
 
 import (
-	"context"
-	"encoding/base64"
-	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
-	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/synadia-io/orbit.go/jetstreamext"
-	"google.golang.org/protobuf/proto"
 
 	clusterv1 "github.com/peald/peald/gen/peal/cluster/v1"
 	"github.com/peald/peald/internal/broker"
@@ -47,117 +39,6 @@ type snapshot struct {
 	values []broker.RetainedValue
 }
 
-// errSnapshotMoved means that another snapshot has replaced the one being read, or that
-// a replica is lagging.
-var errSnapshotMoved = errors.New("the snapshot of the retained values is being replaced")
-
-// snapshotAttempts is the number of attempts to read a snapshot before it counts as
-// damaged. The event log is reopened for each attempt, with the usual delays.
-const snapshotAttempts = 20
-
-// readSnapshot returns the latest snapshot of the retained values. It returns an empty
-// snapshot if there is none, or if the latest one is permanently unreadable.
-func (n *Node) readSnapshot(ctx context.Context) (snapshot, error) {
-	release, ok := n.storage.hold()
-	if !ok {
-		return snapshot{}, errRestarting
-	}
-	defer release()
-
-	var s snapshot
-	head, err := n.readHead(ctx)
-	if err != nil && n.noRetained.Swap(false) {
-		n.log.Warn("not permitted to use the stream with the retained values, starting without them", "stream", n.retainedStream())
-		return snapshot{}, nil
-	}
-	if err != nil {
-		return s, fmt.Errorf("reading the retained values: %w", err)
-	}
-	s.head = head
-	if head.GetChunks() == 0 {
-		n.snapshotFailures = 0
-		return s, nil
-	}
-	s.values, err = n.readChunks(ctx, head)
-	if err == nil {
-		n.snapshotFailures = 0
-		return s, nil
-	}
-	if n.snapshotFailures++; n.snapshotFailures < snapshotAttempts || ctx.Err() != nil {
-		return s, fmt.Errorf("reading the retained values: %w", err)
-	}
-	n.snapshotFailures = 0
-	n.log.Error("retained values are lost", "stream", n.retainedStream(), "error", err)
-	return snapshot{head: snapshotHead{revision: head.revision}}, nil
-}
-
-// readHead returns the head of the latest snapshot, or an empty head if there is no
-// snapshot.
-func (n *Node) readHead(ctx context.Context) (snapshotHead, error) {
-	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
-	defer cancel()
-	head := snapshotHead{RetainedHead: new(clusterv1.RetainedHead)}
-	stored, err := n.messageFromLeader(ctx, n.retainedStream(), fmt.Sprintf(`{"last_by_subj":%q}`, n.subjects.head))
-	switch {
-	case errors.Is(err, errNoEntry):
-		return head, nil
-	case err != nil:
-		return head, err
-	}
-	head.revision = stored.seq
-	if err := proto.Unmarshal(stored.data, head.RetainedHead); err != nil {
-		return head, fmt.Errorf("head of the snapshot: %w", err)
-	}
-	return head, nil
-}
-
-// readChunks returns the values in a snapshot.
-func (n *Node) readChunks(ctx context.Context, head snapshotHead) (values []broker.RetainedValue, err error) {
-	for next, index := head.GetFirst(), uint32(0); index < head.GetChunks(); {
-		entries, err := jetstreamext.GetBatch(ctx, n.js, n.retainedStream(), fillEntries,
-			jetstreamext.GetBatchSeq(next), jetstreamext.GetBatchSubject(n.subjects.chunks), jetstreamext.GetBatchMaxBytes(fillBytes))
-		if err != nil {
-			return nil, err
-		}
-		for entry, err := range entries {
-			if errors.Is(err, jetstreamext.ErrNoMessages) {
-				return nil, errSnapshotMoved
-			}
-			if err != nil {
-				return nil, err
-			}
-			next = entry.Sequence + 1
-			chunk := new(clusterv1.RetainedChunk)
-			if err := proto.Unmarshal(entry.Data, chunk); err != nil {
-				return nil, fmt.Errorf("chunk %d: %w", index, err)
-			}
-			if chunk.GetId() != head.GetId() || index == head.GetChunks() {
-				continue // from an unfinished snapshot by another node
-			}
-			if chunk.GetIndex() != index {
-				return nil, errSnapshotMoved
-			}
-			if values, err = appendValues(values, chunk); err != nil {
-				return nil, fmt.Errorf("chunk %d: %w", index, err)
-			}
-			index++
-		}
-	}
-	return values, nil
-}
-
-// appendValues appends the values in a chunk to dst.
-func appendValues(dst []broker.RetainedValue, chunk *clusterv1.RetainedChunk) ([]broker.RetainedValue, error) {
-	for _, v := range chunk.GetValues() {
-		value, err := decodeValue(v)
-		if err != nil {
-			return nil, err
-		}
-		dst = append(dst, value)
-	}
-	return dst, nil
-}
-
 func decodeValue(in *clusterv1.RetainedValue) (broker.RetainedValue, error) {
 	m, err := decode(in.GetMessage())
 	return broker.RetainedValue{
@@ -181,51 +62,18 @@ func (n *Node) restore(s snapshot, l eventLog) {
 	if err := n.broker.RestoreRetained(s.values, slices.Clone(s.head.GetRejected()), applied); err != nil {
 		n.log.Error("retained values are lost", "stream", n.retainedStream(), "error", err)
 	}
-	if entry := applied / eventsPerEntry; s.head.revision != 0 && entry+1 < l.first {
-		n.log.Warn("event log no longer has entries that the snapshot of the retained values lacks, values may be missing",
-			"from", entry+1, "to", l.first-1)
+	if entry := applied / eventsPerEntry; entry+1 < l.first {
+		switch {
+		case s.head.revision < n.marks.snapshot():
+			n.log.Error("retained values are lost", "stream", n.retainedStream(), "error", "the snapshot is missing or older than the last one that this node used",
+				"revision", s.head.revision, "expected", n.marks.snapshot())
+		case s.head.revision != 0:
+			n.log.Warn("event log no longer has entries that the snapshot of the retained values lacks, values may be missing",
+				"from", entry+1, "to", l.first-1)
+		}
 	}
+	n.marks.noteSnapshot(s.head.GetEpoch(), s.head.revision)
 	n.saver.restored(s.head, applied, n.broker.RetainedProgress().Changes)
-}
-
-// Codes of JetStream errors.
-const (
-	codeNoMessage = 10037 // the stream doesn't have the message
-	codeNoStream  = 10059
-)
-
-// messageFromLeader requests a message from a stream's leader. It returns errNoEntry if
-// the leader doesn't have the message, or if there is no such stream. A request that
-// any replica may answer wouldn't do: it would go first to the replica on this node,
-// which may have lost the message.
-func (n *Node) messageFromLeader(ctx context.Context, stream, request string) (rawEntry, error) {
-	msg, err := n.conn.RequestWithContext(ctx, "$JS.API.STREAM.MSG.GET."+stream, []byte(request))
-	if err != nil {
-		return rawEntry{}, err
-	}
-	var reply struct {
-		Error *struct {
-			Code        int    `json:"err_code"`
-			Description string `json:"description"`
-		} `json:"error"`
-		Message struct {
-			Seq  uint64    `json:"seq"`
-			Data string    `json:"data"`
-			Time time.Time `json:"time"`
-		} `json:"message"`
-	}
-
-	if err := json.Unmarshal(msg.Data, &reply); err != nil {
-		return rawEntry{}, err
-	}
-	switch {
-	case reply.Error != nil && (reply.Error.Code == codeNoMessage || reply.Error.Code == codeNoStream):
-		return rawEntry{}, errNoEntry
-	case reply.Error != nil:
-		return rawEntry{}, errors.New(reply.Error.Description)
-	}
-	data, err := base64.StdEncoding.DecodeString(reply.Message.Data)
-	return rawEntry{reply.Message.Seq, reply.Message.Time, data}, err
 }
 
 // retainedConfig returns the configuration of the stream that holds the retained

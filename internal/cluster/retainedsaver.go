@@ -99,7 +99,7 @@ func (s *saver) isDue(now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case progress.Changes == s.changes && !s.isBehind():
+	case progress.Changes == s.changes && !s.isBehind() && !s.isFromEarlierEpoch():
 		s.due = time.Time{}
 		return false
 	case s.due.IsZero():
@@ -119,6 +119,13 @@ func (s *saver) isDue(now time.Time) bool {
 func (s *saver) isBehind() bool {
 	first, last := s.node.logRange()
 	return s.head.revision != 0 && s.applied/eventsPerEntry < first+(last-first)/2
+}
+
+// isFromEarlierEpoch reports whether the latest known snapshot is from an earlier epoch
+// of the event log. A node must be able to recognize it as its own. The caller must hold
+// s.mu.
+func (s *saver) isFromEarlierEpoch() bool {
+	return s.head.revision != 0 && s.head.GetEpoch() != s.node.openEpoch()
 }
 
 // report records the outcome of a save, and logs its error unless the previous save
@@ -200,6 +207,7 @@ func (s *saver) saved(head snapshotHead, progress broker.RetainedProgress) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.head, s.applied, s.changes = head, head.GetApplied(), progress.Changes
+	s.node.marks.noteSnapshot(head.GetEpoch(), head.revision)
 }
 
 // openRetained opens the stream that holds the retained values, and creates it if it

@@ -95,7 +95,7 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 	if s.Server, err = server.NewServer(options); err != nil {
 		return nil, fmt.Errorf("configuring the NATS server: %w", err)
 	}
-	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, rejections: &s.rejections, storage: storage}, false, false, false)
+	s.SetLoggerV2(&serverLog{log: log.With("part", "nats-server"), fatal: s.fatal, rejections: &s.rejections, storage: storage, encrypted: cfg.TLS != nil}, false, false, false)
 	s.Start()
 	defer func() {
 		if err != nil {

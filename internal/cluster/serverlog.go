@@ -19,14 +19,21 @@ type serverLog struct {
 	fatal      chan<- error
 	rejections *rejections
 	storage    *storage
+	encrypted  bool // connections between nodes use TLS
 }
 
 // Noticef logs startup and shutdown messages at debug level, because there are many
-// of them.
+// of them. It passes rejections on to the node.
 func (l *serverLog) Noticef(format string, v ...any) {
-	if l.log.Enabled(context.Background(), slog.LevelDebug) {
-		l.log.Debug(fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	now := time.Now()
+	if addr, ok := parseClosed(text); ok && l.encrypted && l.rejections.noteClosed(now) {
+		l.rejections.note(rejectedCertificate+" ("+addr+")", now)
+		if l.rejections.isNew(addr+" "+rejectedCertificate, now) {
+			l.log.Warn(rejectedCertificate, "addr", addr)
+		}
 	}
+	l.log.Debug(text)
 }
 
 // Warnf logs a warning, at debug level if it is routine.

@@ -158,12 +158,12 @@ func (n *Node) explain(err error) string {
 	case errors.Is(err, context.DeadlineExceeded) && n.denials.current(time.Now()) != "":
 		return n.denials.current(time.Now())
 	case errors.Is(err, context.DeadlineExceeded) && n.openEpoch() != "":
-		return "the leader of the event log doesn't reply"
+		return n.withRejection("the leader of the event log doesn't reply")
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &api) && api.ErrorCode == codeNotAvailable:
 		reason := "no leader elected yet"
 		if n.server != nil && !n.server.standalone {
-			if rejection := n.server.rejections.current(time.Now()); rejection != "" && n.server.NumRoutes() == 0 {
-				return "not connected to any other node: " + rejection
+			if rejection := n.rejection(); rejection != "" {
+				return rejection
 			}
 			reason += fmt.Sprintf("; connected to %d other nodes, and all of cluster.peers must be running when a cluster starts for the first time", n.server.NumRoutes())
 		}
@@ -174,6 +174,27 @@ func (n *Node) explain(err error) string {
 		return "JetStream error: " + api.Description
 	}
 	return err.Error()
+}
+
+// rejection describes why a node isn't connected to any other node, if connections were
+// rejected recently. Otherwise it returns an empty string.
+func (n *Node) rejection() string {
+	if n.server == nil || n.server.standalone || n.server.NumRoutes() > 0 {
+		return ""
+	}
+	rejection := n.server.rejections.current(time.Now())
+	if rejection == "" {
+		return ""
+	}
+	return "not connected to any other node: " + rejection
+}
+
+// withRejection appends the rejection, if there is one, to a description of a problem.
+func (n *Node) withRejection(trouble string) string {
+	if rejection := n.rejection(); rejection != "" {
+		trouble += "; " + rejection
+	}
+	return trouble
 }
 
 // updateServing determines whether the node is serving, and acts on any change.

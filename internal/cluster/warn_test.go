@@ -117,3 +117,24 @@ func TestProblemsAreLoggedOnce(t *testing.T) {
 	pass(time.Minute, "", 1, three[:1])
 	logged(1, "level=WARN", "replicas=1 want=3", fmt.Sprintf("nodes=%q", "a, b, c"))
 }
+
+// TestRejectionOfRunningNode restarts two nodes of three with another secret while the
+// third keeps running. It must name the rejection as the reason why it isn't serving.
+func TestRejectionOfRunningNode(t *testing.T) {
+	t.Parallel()
+	members := startAll(t, 3)
+	for i, m := range members[:2] {
+		m.end(t)
+		own := *m.cfg.Embedded
+		own.Secret = "another"
+		m.cfg.Embedded = &own
+		members[i] = start(t, m.cfg)
+	}
+	serving(t, members[:2]...)
+	var reason string
+	eventually(t, func() bool {
+		var isServing bool
+		isServing, reason = members[2].Serving()
+		return !isServing && strings.Contains(reason, "cluster.secret")
+	}, func() string { return fmt.Sprintf("the reason is %q, want one that names cluster.secret", reason) })
+}

@@ -68,7 +68,9 @@ func countOf(name string, streams int) *presencev1.Count {
 }
 
 func encodeBan(b broker.Ban, now time.Time) *presencev1.Ban {
-	return &presencev1.Ban{User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now))}
+	return &presencev1.Ban{
+		User: b.User, Ago: durationpb.New(now.Sub(b.Set)), Remaining: durationpb.New(b.Until.Sub(now)), Keep: durationpb.New(b.KeepUntil.Sub(now)),
+	}
 }
 
 // publish completes a and sends it as the next announcement. If sending fails, other

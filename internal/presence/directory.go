@@ -348,9 +348,10 @@ func isRemoved(name string, members []string) bool {
 func (d *Directory) adoptBans(bans []*presencev1.Ban, now time.Time) {
 	for _, ban := range bans {
 		err := d.cfg.Broker.AdoptBan(broker.Ban{
-			User:  ban.GetUser(),
-			Set:   now.Add(-ban.GetAgo().AsDuration()),
-			Until: now.Add(ban.GetRemaining().AsDuration()),
+			User:      ban.GetUser(),
+			Set:       now.Add(-ban.GetAgo().AsDuration()),
+			Until:     now.Add(ban.GetRemaining().AsDuration()),
+			KeepUntil: now.Add(ban.GetKeep().AsDuration()),
 		})
 		if err != nil {
 			d.log.Debug("cannot adopt a ban", "error", err)

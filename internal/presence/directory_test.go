@@ -112,6 +112,37 @@ func TestBansAreAnnounced(t *testing.T) {
 	}
 }
 
+// TestEndedBansReplaceEarlierOnes sets a ban on a node that doesn't know of an earlier,
+// longer ban, and that ends before any other node learns of it. The earlier ban must
+// end on all nodes, including one that joins later.
+func TestEndedBansReplaceEarlierOnes(t *testing.T) {
+	t.Parallel()
+	s := startNATS(t)
+	a := join(t, s, "a", nameHandler{name: "a"})
+	if _, err := a.broker.Disconnect("mallory", time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	b := join(t, s, "b", nameHandler{name: "b"})
+	if _, err := b.broker.Disconnect("mallory", time.Nanosecond); err != nil {
+		t.Fatal(err)
+	}
+	known := func(m *member) bool {
+		bans := m.broker.Bans("", 10)
+		return len(bans) == 1 && bans[0].Until.Before(time.Now()) && time.Until(bans[0].KeepUntil) > 30*time.Minute
+	}
+	for _, m := range []*member{a, b} {
+		eventually(t, func() bool { return known(m) }, "%s doesn't know that the ban has ended: %v", m.name, m.broker.Bans("", 10))
+	}
+
+	c := join(t, s, "c", nameHandler{name: "c"})
+	eventually(t, func() bool { return known(c) }, "the new node doesn't know that the ban has ended: %v", c.broker.Bans("", 10))
+	for _, m := range []*member{a, b, c} {
+		if m.broker.Banned("mallory") {
+			t.Errorf("the earlier ban still applies on %s", m.name)
+		}
+	}
+}
+
 func TestNodesLeaveOrAreLost(t *testing.T) {
 	t.Parallel()
 	a, b, c := three(t)

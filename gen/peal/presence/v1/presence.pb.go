@@ -341,8 +341,12 @@ type Ban struct {
 	// How long ago the ban was set. If there are two bans of a user, the later
 	// one applies.
 	Ago *durationpb.Duration `protobuf:"bytes,2,opt,name=ago,proto3" json:"ago,omitempty"`
-	// The remaining duration of the ban.
-	Remaining     *durationpb.Duration `protobuf:"bytes,3,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// The remaining duration of the ban; negative if it has ended.
+	Remaining *durationpb.Duration `protobuf:"bytes,3,opt,name=remaining,proto3" json:"remaining,omitempty"`
+	// How much longer a node may have an earlier ban that this one replaces. The
+	// ban is kept and sent that long even after it has ended. Absent in messages
+	// from earlier versions.
+	Keep          *durationpb.Duration `protobuf:"bytes,4,opt,name=keep,proto3" json:"keep,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -394,6 +398,13 @@ func (x *Ban) GetAgo() *durationpb.Duration {
 func (x *Ban) GetRemaining() *durationpb.Duration {
 	if x != nil {
 		return x.Remaining
+	}
+	return nil
+}
+
+func (x *Ban) GetKeep() *durationpb.Duration {
+	if x != nil {
+		return x.Keep
 	}
 	return nil
 }
@@ -915,11 +926,12 @@ const file_peal_presence_v1_presence_proto_rawDesc = "" +
 	"\x04bans\x18\x03 \x03(\v2\x15.peal.presence.v1.BanR\x04bans\"5\n" +
 	"\x05Count\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\astreams\x18\x02 \x01(\rR\astreams\"\x7f\n" +
+	"\astreams\x18\x02 \x01(\rR\astreams\"\xae\x01\n" +
 	"\x03Ban\x12\x12\n" +
 	"\x04user\x18\x01 \x01(\tR\x04user\x12+\n" +
 	"\x03ago\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x03ago\x127\n" +
-	"\tremaining\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tremaining\"@\n" +
+	"\tremaining\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\tremaining\x12-\n" +
+	"\x04keep\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x04keep\"@\n" +
 	"\fStateRequest\x120\n" +
 	"\x05after\x18\x01 \x01(\v2\x1a.peal.presence.v1.PositionR\x05after\"\xa1\x01\n" +
 	"\bPosition\x123\n" +
@@ -998,16 +1010,17 @@ var file_peal_presence_v1_presence_proto_depIdxs = []int32{
 	4,  // 4: peal.presence.v1.Counts.bans:type_name -> peal.presence.v1.Ban
 	13, // 5: peal.presence.v1.Ban.ago:type_name -> google.protobuf.Duration
 	13, // 6: peal.presence.v1.Ban.remaining:type_name -> google.protobuf.Duration
-	6,  // 7: peal.presence.v1.StateRequest.after:type_name -> peal.presence.v1.Position
-	0,  // 8: peal.presence.v1.Position.part:type_name -> peal.presence.v1.Position.Part
-	6,  // 9: peal.presence.v1.StatePage.after:type_name -> peal.presence.v1.Position
-	2,  // 10: peal.presence.v1.StatePage.counts:type_name -> peal.presence.v1.Counts
-	6,  // 11: peal.presence.v1.StatePage.next:type_name -> peal.presence.v1.Position
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	13, // 7: peal.presence.v1.Ban.keep:type_name -> google.protobuf.Duration
+	6,  // 8: peal.presence.v1.StateRequest.after:type_name -> peal.presence.v1.Position
+	0,  // 9: peal.presence.v1.Position.part:type_name -> peal.presence.v1.Position.Part
+	6,  // 10: peal.presence.v1.StatePage.after:type_name -> peal.presence.v1.Position
+	2,  // 11: peal.presence.v1.StatePage.counts:type_name -> peal.presence.v1.Counts
+	6,  // 12: peal.presence.v1.StatePage.next:type_name -> peal.presence.v1.Position
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_peal_presence_v1_presence_proto_init() }
