@@ -32,6 +32,11 @@ export class Cursor {
     this.settled = this.position !== "";
   }
 
+  /** Reports whether an event isn't after the position. */
+  covers(id: string): boolean {
+    return !id || !this.position || !isAfter(id, this.position);
+  }
+
   /** Takes a block. It returns what the page should get of it; undefined for nothing. */
   take(block: Block, fresh: boolean): Delivery | undefined {
     switch (block.type) {

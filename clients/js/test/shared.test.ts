@@ -88,6 +88,25 @@ for (const crashes of [false, true]) {
   });
 }
 
+test("a tab that gets the leader's lock at the moment when it takes it leads", async () => {
+  // The lock is granted to the second tab while it is frozen, which then finds that the leader is silent.
+  const { clock, server, tabs } = await browserWith(["a"], ["b"], ["c"]), [leader, second, third] = tabs as [Tab, Tab, Tab];
+  third.document.visibilityState = "hidden"; // so it never takes the lock
+  leader.freeze();
+  await clock.advance(550);
+  second.freeze();
+  await clock.advance(200); // its timer, which takes the lock, is due before the lock is granted
+  leader.crash();
+  await clock.advance(0);
+  second.thaw();
+  await clock.advance(200);
+  server.publish("b", "1");
+  server.publish("c", "2");
+  await clock.advance(0);
+  assert.deepEqual(logs([second, third]), [["1"], ["2"]]);
+  assert.equal(server.open, 1);
+});
+
 test("a leader that the browser freezes hands over at once", async () => {
   const { clock, server, tabs } = await browserWith(["a"], ["a"]), [leader, other] = tabs as [Tab, Tab];
   leader.document.dispatchEvent(new Event("freeze"));
