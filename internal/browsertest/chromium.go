@@ -57,7 +57,7 @@ type chromiumProfile struct {
 }
 
 func (p *processes) newChromiumProfile(program string) (profile, error) {
-	c, err := p.chromium.get(func(string) (*chromium, error) { return startChromium(program) })
+	c, err := p.chromium.get(p.dir, func(string) (*chromium, error) { return startChromium(program) })
 	if err != nil {
 		return nil, err
 	}
@@ -164,6 +164,8 @@ func (p *chromiumPage) console() []string {
 
 	return slices.Clone(p.lines)
 }
+
+func (p *chromiumPage) browserProcess() int { return chromedp.FromContext(p.ctx).Browser.Process().Pid }
 
 func (p *chromiumPage) close() error {
 	err := chromedp.Cancel(p.ctx)

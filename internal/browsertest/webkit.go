@@ -13,9 +13,6 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// webkitPrograms holds the paths of the programs that WebKit requires.
-type webkitPrograms struct{ driver, browser, display string }
-
 // miniBrowser returns the path of the browser included in WebKitGTK.
 func miniBrowser(tb testing.TB) string {
 	tb.Helper()
@@ -66,8 +63,8 @@ type webkit struct {
 	unused  string // handle of the window that the browser started with
 }
 
-func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
-	screen, err := p.display.get(func(string) (*display, error) { return startDisplay(programs.display) })
+func (p *processes) newWebKit(found programs) (profile, error) {
+	screen, err := p.display.get(p.dir, func(string) (*display, error) { return startDisplay(found.display) })
 	if err != nil {
 		return nil, err
 	}
@@ -93,13 +90,13 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 		"WEBKIT_SKIA_ENABLE_CPU_RENDERING=1",
 		"WEBKIT_DISABLE_DMABUF_RENDERER=1",
 		"WEBKIT_DISABLE_COMPOSITING_MODE=1",
-	}, programs.driver, "--host=127.0.0.1", "--port="+port)
+	}, found.driver, "--host=127.0.0.1", "--port="+port)
 	if err != nil {
 		return nil, err
 	}
 
 	w := &webkit{webdriver: webdriver{"http://" + addr}, driver: driver}
-	if err := w.connect(programs.browser); err != nil {
+	if err := w.connect(found.browser); err != nil {
 		driver.stop()
 
 		return nil, fmt.Errorf("%w\n%s", err, &driver.log)
@@ -240,5 +237,7 @@ func (p *webkitPage) resize(width, height int) error {
 }
 
 func (p *webkitPage) console() []string { return nil }
+
+func (p *webkitPage) browserProcess() int { return p.webkit.driver.cmd.Process.Pid }
 
 func (p *webkitPage) close() error { return p.call(http.MethodDelete, "/window", nil, nil) }
