@@ -18,13 +18,14 @@ export type Delivery =
 export class Cursor {
   position: string;
   /** False while the blocks of the source are retained values. */
-  settled = false;
+  settled: boolean;
 
   #values = new Set<string>(); // ids of the retained values since the last reset
   #ended = new Set<string>();
 
   constructor(position: string) {
     this.position = position;
+    this.settled = position !== "";
   }
 
   /** Prepares for the blocks of a new source, which starts at the position. */

@@ -43,6 +43,21 @@ test("a tab that is opened later gets retained values, or what it has missed", a
   assert.equal(server.open, 1);
 });
 
+test("a tab that is opened with the current position gets each event once", async () => {
+  const { clock, server, browser, tabs: [leader] } = await browserWith(["a"]);
+  server.publish("a", "before");
+  const tab = browser.open({ topics: ["a"], position: "e1-1" });
+  await clock.advance(200);
+  server.publish("a", "1");
+  await clock.advance(0);
+  assert.deepEqual(tab.page.events.map(({ data, retained }) => [data, retained]), [["1", false]]);
+  assert.equal(tab.page.peald.position, "e1-2");
+  leader!.crash();
+  server.publish("a", "2");
+  await clock.advance(1000);
+  assert.deepEqual(tab.page.log, ["1", "2"]);
+});
+
 for (const how of ["close", "crash", "freeze"] as const) {
   test(`another tab takes over within a second if the leader's tab ${how === "freeze" ? "freezes" : how + "s"}`, async () => {
     const { clock, server, tabs } = await browserWith(["a"], ["a", "b"], ["b"]);
