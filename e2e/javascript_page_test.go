@@ -63,6 +63,9 @@ type clientState struct {
 	at   time.Time
 }
 
+// String returns the state and the time of day.
+func (s clientState) String() string { return s.at.Format("15:04:05.000 ") + s.name }
+
 func newClientSite(t *testing.T) *clientSite {
 	t.Helper()
 
@@ -186,7 +189,13 @@ func (c *pageClient) await(t *testing.T, what string, holds func() bool) {
 		c.page.site.mu.Lock()
 		defer c.page.site.mu.Unlock()
 
-		t.Fatalf("%v: no %s after %s; it has %d events and the states %v", c, what, patience, len(c.events), c.states)
+		for _, page := range c.page.site.pages {
+			for _, other := range page.clients {
+				t.Logf("%v has %d events, the states %v, the resets %q and the faults %q", other, len(other.events), other.states, other.resets, other.faults)
+			}
+		}
+
+		t.Fatalf("%v: no %s after %s", c, what, patience)
 	}
 }
 

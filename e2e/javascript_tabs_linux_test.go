@@ -129,9 +129,11 @@ func (g *tabGroup) lose(t *testing.T, what string, do func()) {
 
 	do()
 
+	done := time.Now()
+
 	for _, tab := range g.tabs {
-		tab.awaitEventAfter(t, begin)
-		t.Logf("%v: leader %s: the first event that was published since then arrived after %s", tab, what, tab.firstAfter(begin).Sub(begin))
+		tab.awaitEventAfter(t, done)
+		t.Logf("%v: leader %s: events were delayed by up to %s", tab, what, tab.longestDelay(begin))
 	}
 }
 
@@ -139,6 +141,21 @@ func (g *tabGroup) lose(t *testing.T, what string, do func()) {
 func (c *pageClient) awaitEventAfter(t *testing.T, begin time.Time) {
 	t.Helper()
 	c.await(t, "later event", func() bool { return len(c.events) > 0 && c.events[len(c.events)-1].Time.After(begin) })
+}
+
+// longestDelay returns the longest time that an event took to arrive which was published
+// after a point in time.
+func (c *pageClient) longestDelay(begin time.Time) (longest time.Duration) {
+	c.page.site.mu.Lock()
+	defer c.page.site.mu.Unlock()
+
+	for _, e := range c.events {
+		if e.Time.After(begin) {
+			longest = max(longest, e.at.Sub(e.Time))
+		}
+	}
+
+	return longest
 }
 
 // count returns the number of events that a client has received.

@@ -59,7 +59,7 @@ type webkit struct {
 	// mu protects the current window of the driver. Commands apply to the window
 	// that was selected last.
 	mu      sync.Mutex
-	current string // handle of the window
+	current string // handle of the window; empty after it was closed
 	unused  string // handle of the window that the browser started with
 }
 
@@ -160,6 +160,11 @@ func (w *webkit) open() (page, error) {
 	w.unused = ""
 
 	if handle == "" {
+		// A new window can only be opened from one that exists.
+		if err := w.selectAny(); err != nil {
+			return nil, err
+		}
+
 		var made struct{ Handle string }
 
 		if err := w.call(http.MethodPost, "/window/new", object{"type": "window"}, &made); err != nil {
@@ -170,6 +175,36 @@ func (w *webkit) open() (page, error) {
 	}
 
 	return &webkitPage{w, handle}, nil
+}
+
+// selectAny selects a window if the current one was closed. The caller holds w.mu.
+func (w *webkit) selectAny() error {
+	if w.current != "" {
+		return nil
+	}
+
+	var handles []string
+
+	if err := w.call(http.MethodGet, "/window/handles", nil, &handles); err != nil || len(handles) == 0 {
+		return fmt.Errorf("find an open window among %q: %w", handles, err)
+	}
+
+	return w.choose(handles[0])
+}
+
+// choose makes a window the current one. The caller holds w.mu.
+func (w *webkit) choose(handle string) error {
+	if w.current == handle {
+		return nil
+	}
+
+	if err := w.call(http.MethodPost, "/window", object{"handle": handle}, nil); err != nil {
+		return err
+	}
+
+	w.current = handle
+
+	return nil
 }
 
 func (w *webkit) close() error {
@@ -191,12 +226,8 @@ func (p *webkitPage) call(method, path string, params object, value any) error {
 	p.webkit.mu.Lock()
 	defer p.webkit.mu.Unlock()
 
-	if p.webkit.current != p.handle {
-		if err := p.webkit.call(http.MethodPost, "/window", object{"handle": p.handle}, nil); err != nil {
-			return err
-		}
-
-		p.webkit.current = p.handle
+	if err := p.webkit.choose(p.handle); err != nil {
+		return err
 	}
 
 	return p.webkit.call(method, path, params, value)
@@ -240,4 +271,13 @@ func (p *webkitPage) console() []string { return nil }
 
 func (p *webkitPage) browserProcess() int { return p.webkit.driver.cmd.Process.Pid }
 
-func (p *webkitPage) close() error { return p.call(http.MethodDelete, "/window", nil, nil) }
+func (p *webkitPage) close() error {
+	err := p.call(http.MethodDelete, "/window", nil, nil)
+
+	p.webkit.mu.Lock()
+	defer p.webkit.mu.Unlock()
+
+	p.webkit.current = ""
+
+	return err
+}
