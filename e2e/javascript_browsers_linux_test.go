@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -99,19 +100,16 @@ func tokenRenewed(t *testing.T, site *clientSite) clientScenario {
 
 	const name = "token renewal"
 
-	// The client renews a token after four fifths of its life.
-	const short = 6 * time.Second
+	site.handOut(name, func(n int) string {
+		if n == 1 {
+			return feedToken(t, f.control, 8*time.Second)
+		}
 
-	site.handOut(name, func() string { return feedToken(t, f.control, short) })
+		return feedToken(t, f.control, time.Hour)
+	})
 
 	return clientScenario{name, "http://" + d.SSE + "/events", map[string]any{"topics": feedTopics(), "fetchesToken": true}, func(t *testing.T, clients []*pageClient) {
 		t.Helper()
-
-		for _, c := range clients {
-			c.awaitState(t, "open")
-		}
-
-		site.handOut(name, func() string { return feedToken(t, f.control, time.Hour) })
 
 		for _, c := range clients {
 			c.await(t, "second token", func() bool { return c.tokens == 2 })
@@ -288,6 +286,7 @@ func heldBack(t *testing.T, site *clientSite, what string, hold func(io.ReadClos
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: d.SSE})
 	proxy.FlushInterval = -1
 	proxy.ErrorHandler = func(http.ResponseWriter, *http.Request, error) {} // the client has closed its connection
+	proxy.ErrorLog = log.New(io.Discard, "", 0)
 	proxy.ModifyResponse = func(r *http.Response) (err error) {
 		if r.Header.Get("Content-Type") == "text/event-stream" {
 			r.Body, err = hold(r.Body)

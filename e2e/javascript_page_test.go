@@ -25,7 +25,7 @@ type clientSite struct {
 
 	mu     sync.Mutex
 	pages  map[string]*clientPage
-	tokens map[string]func() string // by the name of the client
+	tokens map[string]func(n int) string // by the name of the client; n counts from 1
 }
 
 // clientPage is a page with clients.
@@ -69,7 +69,7 @@ func (s clientState) String() string { return s.at.Format("15:04:05.000 ") + s.n
 func newClientSite(t *testing.T) *clientSite {
 	t.Helper()
 
-	s := &clientSite{pages: map[string]*clientPage{}, tokens: map[string]func() string{}}
+	s := &clientSite{pages: map[string]*clientPage{}, tokens: map[string]func(int) string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, filepath.Join("testdata", "client.html"))
@@ -88,8 +88,9 @@ func (s *clientSite) allow(cfg *daemon.Config) {
 	cfg.SSE.Retry = 100 * time.Millisecond
 }
 
-// handOut sets the source of tokens for the clients with a name.
-func (s *clientSite) handOut(name string, source func() string) {
+// handOut sets the source of tokens for the clients with a name. It gets the number of the
+// client's request.
+func (s *clientSite) handOut(name string, source func(n int) string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
@@ -170,10 +171,10 @@ func (s *clientSite) token(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	c := s.pages[r.FormValue("tab")].clients[name]
 	c.tokens++
-	source := s.tokens[name]
+	n, source := c.tokens, s.tokens[name]
 	s.mu.Unlock()
 
-	_, _ = fmt.Fprint(w, source())
+	_, _ = fmt.Fprint(w, source(n))
 }
 
 // await waits until a condition holds for a client.
