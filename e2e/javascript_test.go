@@ -181,7 +181,7 @@ func TestJavaScriptClient(t *testing.T) {
 	}
 
 	c := startNodeClient(t, d, token, "a")
-	c.expect(t, `{"state":"open"}`)
+	c.expect(t, `{"state":"connecting"}`, `{"state":"open"}`)
 	publish(&pealv1.PublishRequest{Topic: "a", Data: "1"})
 	publish(&pealv1.PublishRequest{Topic: "b", Data: "kept", Retain: true})
 	c.expect(t, `{"event":"1"}`)

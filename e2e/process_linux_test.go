@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -34,7 +35,44 @@ type process struct {
 func startProcess(t *testing.T, more ...string) *process {
 	t.Helper()
 
-	addrs := pealdtest.FreeAddrs(t, 4)
+	p := newProcess(t, pealdtest.FreeAddrs(t, listeners), more...)
+	p.start(t)
+
+	return p
+}
+
+// startProcesses starts a cluster of n daemons with more arguments, and waits until all
+// of them are ready.
+func startProcesses(t *testing.T, n int, more ...string) []*process {
+	t.Helper()
+
+	addrs := slices.Collect(slices.Chunk(pealdtest.FreeAddrs(t, n*listeners), listeners))
+	for _, own := range addrs {
+		more = append(more, "--cluster.peers", own[listeners-1])
+	}
+
+	nodes := make([]*process, 0, n)
+	for _, own := range addrs {
+		p := newProcess(t, own, more...)
+		p.launch(t)
+		nodes = append(nodes, p)
+	}
+
+	for _, p := range nodes {
+		p.waitUntilReady(t)
+	}
+
+	return nodes
+}
+
+// listeners is the number of addresses of a daemon: for browsers, gRPC, REST, and its
+// cluster.
+const listeners = 4
+
+// newProcess returns a daemon that isn't running yet.
+func newProcess(t *testing.T, addrs []string, more ...string) *process {
+	t.Helper()
+
 	p := &process{sse: addrs[0], rest: addrs[2], program: pealdtest.BuildDaemon(t)}
 	p.args = append([]string{
 		"--sse.addr", p.sse, "--grpc.addr", addrs[1], "--rest.addr", p.rest,
@@ -56,13 +94,18 @@ func startProcess(t *testing.T, more ...string) *process {
 			t.Logf("the daemon's log:\n%s", &p.log)
 		}
 	})
-	p.start(t)
 
 	return p
 }
 
-// start starts the daemon again after its end.
+// start starts the daemon, also again after its end, and waits until it is ready.
 func (p *process) start(t *testing.T) {
+	t.Helper()
+	p.launch(t)
+	p.waitUntilReady(t)
+}
+
+func (p *process) launch(t *testing.T) {
 	t.Helper()
 
 	p.cmd = exec.CommandContext(context.WithoutCancel(t.Context()), p.program, p.args...)
@@ -73,6 +116,10 @@ func (p *process) start(t *testing.T) {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (p *process) waitUntilReady(t *testing.T) {
+	t.Helper()
 
 	if !pealdtest.Eventually(patience, func() bool {
 		resp, err := http.Get("http://" + p.rest + "/readyz")

@@ -1,16 +1,12 @@
 package e2e_test
 
 import (
-	"context"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -122,151 +118,4 @@ func testBrowserResumes(t *testing.T, b *browsertest.Browser, engine func(*daemo
 	if after := []string{"individual", "from the next process"}; !slices.Equal(rest, after) {
 		t.Errorf("after the reset the page got %q, want %q", rest, after)
 	}
-}
-
-// proxy forwards connections to an address, and can break them.
-type proxy struct {
-	addr string
-	dial func() (net.Conn, error)
-
-	mu     sync.Mutex
-	closed bool
-	conns  map[net.Conn]struct{}
-}
-
-func newProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-
-	return startProxy(t, func() (net.Conn, error) { return new(net.Dialer).DialContext(context.Background(), "tcp", target) })
-}
-
-// newPatientProxy returns a proxy that, while the target isn't listening, keeps
-// connections waiting.
-func newPatientProxy(t *testing.T, target string) *proxy {
-	t.Helper()
-
-	ctx := t.Context()
-
-	return startProxy(t, func() (net.Conn, error) {
-		for {
-			conn, err := new(net.Dialer).DialContext(ctx, "tcp", target)
-			if err == nil || ctx.Err() != nil {
-				return conn, err
-			}
-
-			select {
-			case <-time.After(10 * time.Millisecond):
-			case <-ctx.Done():
-			}
-		}
-	})
-}
-
-func startProxy(t *testing.T, dial func() (net.Conn, error)) *proxy {
-	t.Helper()
-
-	listener, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	p := &proxy{addr: listener.Addr().String(), dial: dial, conns: map[net.Conn]struct{}{}}
-
-	var running sync.WaitGroup
-
-	running.Go(func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-
-			running.Go(func() { p.carry(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = listener.Close()
-
-		p.cut()
-		running.Wait()
-	})
-
-	return p
-}
-
-// carry forwards in both directions until either side closes.
-func (p *proxy) carry(near net.Conn) {
-	defer near.Close()
-
-	far, err := p.dial()
-	if err != nil {
-		return
-	}
-	defer far.Close()
-
-	if !p.add(near, far) {
-		return
-	}
-
-	var back sync.WaitGroup
-
-	back.Go(func() {
-		_, _ = io.Copy(far, near)
-		_ = far.Close()
-	})
-
-	_, _ = io.Copy(near, far)
-	_ = near.Close()
-
-	back.Wait()
-}
-
-// add registers connections, and reports whether the proxy is open.
-func (p *proxy) add(conns ...net.Conn) bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	for _, c := range conns {
-		p.conns[c] = struct{}{}
-	}
-
-	return !p.closed
-}
-
-// carrying returns the number of connections that the proxy has accepted and that
-// nobody has cut.
-func (p *proxy) carrying() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	return len(p.conns) / 2
-}
-
-// refuse rejects new connections until open is called.
-func (p *proxy) refuse() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	p.closed = true
-}
-
-// cut breaks all connections, and rejects new ones until open is called.
-func (p *proxy) cut() {
-	p.refuse()
-
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	for c := range p.conns {
-		_ = c.Close()
-	}
-
-	clear(p.conns)
-}
-
-func (p *proxy) open() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	p.closed = false
 }

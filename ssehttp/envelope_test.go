@@ -63,6 +63,50 @@ func testEnvelopes(t *testing.T, via path) {
 	}
 }
 
+// TestEnvelopesInPolls compares the events that polls get, at once and after a wait, with
+// the envelopes in a stream. The end of a topic has neither an audience nor a time.
+func TestEnvelopesInPolls(t *testing.T) { onBoth(t, testEnvelopesInPolls) }
+
+func testEnvelopesInPolls(t *testing.T, via path) {
+	s := start(t, via, func(c *ssehttp.Config, b *broker.Config) {
+		keepingHistory(c, b)
+		c.AnonymousTopics = []string{">"}
+	})
+	const target = "topic=orders.*&topic=news&access_token=good-alice&envelope=1"
+	position := s.poll(t, target).Position
+	stream := bufio.NewReader(s.request(t, http.MethodGet, "/events?"+target).Body)
+	block(t, stream)
+
+	for i, m := range []broker.Message{
+		{Audience: broker.ToTopic("orders.7"), Data: "two\nlines"},
+		{Audience: broker.ToUser("alice"), Event: "paid", Data: "7"},
+		{Audience: broker.Everyone(), Data: "all"},
+		{Audience: broker.ToTopic("news"), Data: "last", Final: true},
+	} {
+		waiting := s.wait(t, target+"&wait=1m&last_event_id="+position)
+		s.publish(t, m)
+		_, line, _ := strings.Cut(block(t, stream), "\ndata: ")
+
+		for name, got := range map[string]*polled{"waited": <-waiting, "at once": s.poll(t, target+"&last_event_id="+position)} {
+			e := got.Events[0]
+			again, err := json.Marshal(e.envelope)
+			if err != nil || string(again) != strings.TrimSuffix(line, "\n\n") || e.Time == "" {
+				t.Errorf("message %d, %s: got %s (%v), want %s", i, name, again, err, line)
+			}
+			if m.Final && (len(got.Events) != 2 || got.Events[1].envelope != envelope{Topic: "news", Event: "peald.end", Data: `{"topic":"news"}`}) {
+				t.Errorf("%s: the end is %+v", name, got.Events)
+			}
+			position = got.Position
+		}
+	}
+
+	for _, e := range s.poll(t, "topic=orders.*&access_token=good-alice&since=all").Events {
+		if e.Time != "" || e.User || e.Broadcast {
+			t.Errorf("without an envelope: %+v", e)
+		}
+	}
+}
+
 // TestEnvelopeParameter checks which values of envelope are accepted.
 func TestEnvelopeParameter(t *testing.T) { onBoth(t, testEnvelopeParameter) }
 
@@ -82,7 +126,7 @@ func testEnvelopeParameter(t *testing.T, via path) {
 		"envelope=yes":          {"text/event-stream", 400, `envelope is "yes"`},
 		"envelope=1&envelope=0": {"text/event-stream", 400, "two different values for envelope; want one"},
 		"envelope=1&wait=x":     {"application/json", 400, "wait is"},
-		"envelope=1&since=all":  {"application/json", 400, "envelope is only for streams"},
+		"envelope=1&since=all":  {"application/json", 200, ""},
 		"envelope=0&since=all":  {"application/json", 200, ""},
 		"envelope=x&since=all":  {"application/json", 400, `envelope is "x"`},
 		"envelopes=x":           {"text/event-stream", 200, ""},

@@ -225,7 +225,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		res.release()
 		h.serveHead(w, r, rules, wanted.format)
 	case wanted.format == jsonFormat:
-		rej = h.poll(w, r, rules, sub, wanted.wait, res)
+		rej = h.poll(w, r, rules, sub, wanted, res)
 	default:
 		rej = h.stream(w, r, rules, sub, wanted.envelope, res)
 	}

@@ -21,7 +21,7 @@ const MaxWait = time.Minute
 type wish struct {
 	format   format
 	wait     time.Duration // how long a poll may wait for its first event
-	envelope bool          // the data of a stream's events is in envelopes
+	envelope bool          // events have the members of an envelope
 }
 
 // requested returns what a request asks for.
@@ -39,7 +39,7 @@ func requested(r *http.Request) (wanted wish, rej *rejection) {
 		wanted.wait, rej = waitOf(values, wanted.format)
 	}
 	if values := query["envelope"]; err == nil && rej == nil && len(values) > 0 {
-		wanted.envelope, rej = envelopeOf(values, wanted.format)
+		wanted.envelope, rej = envelopeOf(values)
 	}
 	return wanted, rej // admit rejects a malformed query
 }
@@ -61,17 +61,14 @@ func waitOf(values []string, f format) (time.Duration, *rejection) {
 }
 
 // envelopeOf parses the values of the envelope query parameter.
-func envelopeOf(values []string, f format) (bool, *rejection) {
+func envelopeOf(values []string) (bool, *rejection) {
 	if slices.ContainsFunc(values, func(other string) bool { return other != values[0] }) {
 		return false, reject(BadRequest, http.StatusBadRequest, "the query has two different values for envelope; want one")
 	}
 	on, err := strconv.ParseBool(values[0])
-	switch {
-	case err != nil:
+	if err != nil {
 		return false, rejectQuoting(BadRequest, http.StatusBadRequest,
 			"envelope is %q; want 1 or true for events in envelopes, or 0 or false for events without", shortened(values[0]))
-	case on && f == jsonFormat:
-		return false, reject(BadRequest, http.StatusBadRequest, "envelope is only for streams; leave it out with Accept: application/json, which names the topic of each event anyway")
 	}
 	return on, nil
 }
@@ -79,11 +76,11 @@ func envelopeOf(values []string, f format) (bool, *rejection) {
 // poll answers a request for JSON, immediately or after a wait. It returns when the
 // response has been written or the engine has taken over the response and the
 // reservation. If it returns a rejection, it has not written anything.
-func (h *Handler) poll(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, wait time.Duration, res *reservation) *rejection {
+func (h *Handler) poll(w http.ResponseWriter, r *http.Request, rules *rules, sub broker.Subscription, wanted wish, res *reservation) *rejection {
 	if rej := h.enter(r, rules, sub, res); rej != nil {
 		return rej
 	}
-	p := h.broker.NewPoll(sub, wait)
+	p := h.broker.NewPoll(sub, wanted.wait)
 	batch, answered, err := p.Read()
 	if err != nil {
 		h.closed(res)
@@ -95,13 +92,14 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, rules *rules, sub
 	if answered {
 		defer h.closed(res)
 		lines.answered(&batch)
-		writeWhole(w, encodeBatch(&batch), rules.cfg.WriteTimeout)
+		writeWhole(w, encodeBatch(&batch, wanted.envelope), rules.cfg.WriteTimeout)
 		return nil
 	}
 
+	answer := &pollAnswer{envelope: wanted.envelope, lines: lines}
 	body, taken, err := h.deferResponse(w, r)
 	if taken && err == nil {
-		err = h.holdPoll(body, w, p, res, batch, lines)
+		err = h.holdPoll(body, w, p, res, batch, answer)
 	} else if taken {
 		h.closed(res)
 	}
@@ -113,7 +111,7 @@ func (h *Handler) poll(w http.ResponseWriter, r *http.Request, rules *rules, sub
 	}
 
 	defer h.closed(res)
-	if err := h.servePoll(w, r, p, rules.cfg.WriteTimeout, lines); err != nil {
+	if err := h.servePoll(w, r, p, rules.cfg.WriteTimeout, answer); err != nil {
 		return startFailed(err)
 	}
 	return nil
@@ -130,17 +128,16 @@ func (h *Handler) deferResponse(w http.ResponseWriter, r *http.Request) (_ engin
 
 // holdPoll makes p wait on a body that the engine has taken over. If that fails, the
 // client gets batch, which is empty. Even after an error, the stream counts and keeps
-// its reservation until the body is closed. lines may be nil.
-func (h *Handler) holdPoll(body engine.Body, w http.ResponseWriter, p *broker.Poll, res *reservation, batch broker.Batch, lines *pollLog) error {
+// its reservation until the body is closed.
+func (h *Handler) holdPoll(body engine.Body, w http.ResponseWriter, p *broker.Poll, res *reservation, batch broker.Batch, answer *pollAnswer) error {
 	if err := h.attach(body, p.Stream(), res); err != nil {
 		return err
 	}
-	answer := &pollAnswer{lines: lines}
 	if body.Transport() != engine.HTTP2 {
 		answer.body, _ = body.(engine.Reusable)
 		answer.fields = h.pollFields(w.Header())
 	}
-	err := p.Start(lines.around(body, heldAs(body.Transport())), answer)
+	err := p.Start(answer.lines.around(body, heldAs(body.Transport())), answer)
 	if err != nil {
 		batch.Reason = startReason(err)
 		body.Finish(answer.Encode(batch))
@@ -156,14 +153,14 @@ func startReason(err error) broker.Reason {
 	return broker.Shutdown
 }
 
-// servePoll makes p wait in this goroutine, through net/http. lines may be nil.
-func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, p *broker.Poll, writeTimeout time.Duration, lines *pollLog) error {
+// servePoll makes p wait in this goroutine, through net/http.
+func (h *Handler) servePoll(w http.ResponseWriter, r *http.Request, p *broker.Poll, writeTimeout time.Duration, answer *pollAnswer) error {
 	by := transportOf(r)
 	h.served[by].Add(1)
 	defer h.served[by].Add(-1)
 
 	sink := newResponseSink(w, p.Stream())
-	if err := p.Start(lines.around(sink, by), &pollAnswer{lines: lines}); err != nil {
+	if err := p.Start(answer.lines.around(sink, by), answer); err != nil {
 		return err
 	}
 	sink.run(wholeWriter{w}, r, writeTimeout)
@@ -220,19 +217,20 @@ func (h *Handler) pollFields(header http.Header) []byte {
 
 // pollAnswer encodes the response to a poll that waits.
 type pollAnswer struct {
-	fields []byte          // see pollFields; nil if the response's head isn't part of the body
-	body   engine.Reusable // nil if the connection is closed after the response
-	lines  *pollLog        // nil for none
+	fields   []byte          // see pollFields; nil if the response's head isn't part of the body
+	body     engine.Reusable // nil if the connection is closed after the response
+	envelope bool            // events have the members of an envelope
+	lines    *pollLog        // nil for none
 }
 
 // Encode implements [broker.Encoder].
 func (a *pollAnswer) Encode(b broker.Batch) []byte {
 	a.lines.note(&b)
 	if a.fields == nil {
-		return encodeBatch(&b)
+		return encodeBatch(&b, a.envelope)
 	}
 
-	text := encodeBatch(&b)
+	text := encodeBatch(&b, a.envelope)
 	whole := make([]byte, 0, maxHead+len(a.fields)+len(text))
 	whole = append(whole, "HTTP/1.1 200 OK\r\nDate: "...)
 	whole = time.Now().UTC().AppendFormat(whole, http.TimeFormat)
@@ -255,11 +253,16 @@ type batchText struct {
 	Reset    *resetText  `json:"reset"`
 }
 
+// eventText is the JSON form of a [broker.Polled]. User, Broadcast and Time are empty
+// unless the client asked for envelopes.
 type eventText struct {
-	ID    string `json:"id,omitempty"`
-	Event string `json:"event"`
-	Topic string `json:"topic,omitempty"`
-	Data  string `json:"data"`
+	ID        string `json:"id,omitempty"`
+	Event     string `json:"event"`
+	Topic     string `json:"topic,omitempty"`
+	User      bool   `json:"user,omitempty"`
+	Broadcast bool   `json:"broadcast,omitempty"`
+	Data      string `json:"data"`
+	Time      string `json:"time,omitempty"`
 }
 
 type resetText struct {
@@ -267,11 +270,21 @@ type resetText struct {
 	LastEventID string `json:"last_event_id"`
 }
 
-// encodeBatch returns a batch as JSON, with a line feed at the end.
-func encodeBatch(b *broker.Batch) []byte {
+// encodeBatch returns a batch as JSON, with a line feed at the end. With envelope, each
+// event has the members that its envelope would have in a stream.
+func encodeBatch(b *broker.Batch, envelope bool) []byte {
 	text := batchText{Events: make([]eventText, len(b.Events)), Position: b.Position}
 	for i, e := range b.Events {
-		text.Events[i] = eventText{e.ID, e.Event, e.Topic, e.Data}
+		written := &text.Events[i]
+		written.ID, written.Event, written.Data = e.ID, e.Event, e.Data
+		if topic, ok := e.Audience.Topic(); ok {
+			written.Topic = topic
+		}
+		if envelope {
+			_, written.User = e.Audience.User()
+			written.Broadcast = e.Audience.IsEveryone()
+			written.Time = e.Time()
+		}
 	}
 	if b.Reset != nil {
 		text.Reset = &resetText{b.Reset.Reason, b.Reset.LastEventID}

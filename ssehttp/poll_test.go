@@ -19,9 +19,22 @@ import (
 	"github.com/peald/peald/ssehttp"
 )
 
+// envelope holds the members of an envelope, in the order of those in a stream.
+type envelope struct {
+	Topic     string `json:"topic,omitempty"`
+	User      bool   `json:"user,omitempty"`
+	Broadcast bool   `json:"broadcast,omitempty"`
+	Event     string `json:"event"`
+	Data      string `json:"data"`
+	Time      string `json:"time"`
+}
+
 // polled is the response to a poll.
 type polled struct {
-	Events []struct{ ID, Event, Topic, Data string }
+	Events []struct {
+		ID string
+		envelope
+	}
 
 	Position string
 	Reset    *struct {

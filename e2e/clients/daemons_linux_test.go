@@ -74,7 +74,7 @@ func (a *application) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 
-	if err := json.NewEncoder(w).Encode(map[string]string{"user_id": user}); err != nil {
+	if err := json.NewEncoder(w).Encode(map[string]any{"user_id": user, "topics": []string{">"}}); err != nil {
 		panic(err)
 	}
 }

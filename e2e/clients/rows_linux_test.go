@@ -125,6 +125,12 @@ func pythonClients(t *testing.T) (clients []candidate) {
 func goClients(t *testing.T) (clients []candidate) {
 	t.Helper()
 
+	own := candidate{client: client{
+		name: "peald", label: "Go `peald/peald/client`", loopOnly: true, version: []string{"echo", "this repository"},
+		command: []string{build(t, "peald", ".", "./testdata/peald")},
+	}}
+	clients = append(clients, own)
+
 	dir := filepath.Join("testdata", "go")
 	program := build(t, "clients", dir, ".")
 

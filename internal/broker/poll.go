@@ -38,8 +38,19 @@ type Polled struct {
 	ID string
 	// Event and Data are what streams get, with LF for each line break.
 	Event, Data string
-	// Topic is the topic that the event was published to; empty for none.
-	Topic string
+	// Audience is whom the event was published to. The end of a topic has that topic.
+	Audience Audience
+
+	at int64 // when the event was published, in Unix nanoseconds; 0 for the end of a topic
+}
+
+// Time returns when the event was published, in the form that envelopes have. It is
+// empty for the end of a topic, which no envelope contains.
+func (p *Polled) Time() string {
+	if p.at == 0 {
+		return ""
+	}
+	return timeText(p.at)
 }
 
 // Reset reports that events after a client's position are missing.
@@ -146,11 +157,9 @@ func valuesOf(events []*event) (all []Polled) {
 }
 
 // polled returns an event to the given audience in the form in which polls receive it.
-func (e *event) polled(to Audience) (p Polled) {
+func (e *event) polled(to Audience) Polled {
+	p := Polled{Audience: to, at: e.at}
 	p.ID, p.Event, p.Data = e.fields()
-	if topic, ok := to.Topic(); ok {
-		p.Topic = topic
-	}
 	return p
 }
 

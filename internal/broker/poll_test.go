@@ -165,10 +165,10 @@ func TestPollDescribesEvents(t *testing.T) {
 	if len(got.Events) != 2 {
 		t.Fatalf("got %+v, want two events", got)
 	}
-	if e := got.Events[0]; e.ID != all.ID || e.Event != "price" || e.Data != "a\nb" || e.Topic != "" {
+	if e := got.Events[0]; e.ID != all.ID || e.Event != "price" || e.Data != "a\nb" || !e.Audience.IsEveryone() {
 		t.Errorf("the broadcast is %+v", e)
 	}
-	if e := got.Events[1]; e.ID != topic.ID || e.Event != "topic" || e.Data != "c" || e.Topic != "orders.7" {
+	if e := got.Events[1]; e.ID != topic.ID || e.Event != "topic" || e.Data != "c" || e.Audience != broker.ToTopic("orders.7") {
 		t.Errorf("the topic's event is %+v", e)
 	}
 	if id, _ := b.Position(); got.Position != id {

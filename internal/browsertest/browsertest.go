@@ -64,7 +64,49 @@ func Each(t *testing.T, test func(t *testing.T, b *Browser)) {
 func Start(tb testing.TB, kind Kind) *Browser {
 	tb.Helper()
 
-	if running.dir == "" {
+	return running.start(tb, kind)
+}
+
+// Installed returns the kinds of browsers that are installed. It looks for each of them in
+// a subtest, which is skipped if the browser is missing, or fails if CI is set.
+func Installed(t *testing.T) (kinds []Kind) {
+	t.Helper()
+
+	for _, kind := range Kinds() {
+		t.Run("find "+string(kind), func(t *testing.T) {
+			running.find(t, kind)
+
+			kinds = append(kinds, kind)
+		})
+	}
+
+	return kinds
+}
+
+// find returns the programs of a browser.
+func (p *processes) find(tb testing.TB, kind Kind) (found programs) {
+	tb.Helper()
+
+	switch kind {
+	case Chromium:
+		found.browser = pealdtest.Program(tb, p.chromiumPrograms...)
+	case Firefox:
+		found.browser = pealdtest.Program(tb, "firefox-esr", "firefox")
+	case WebKit:
+		found.driver = pealdtest.Program(tb, "WebKitWebDriver")
+		found.browser = miniBrowser(tb)
+		found.display = pealdtest.Program(tb, "Xvfb")
+	default:
+		tb.Fatalf("unknown kind of browser %q", kind)
+	}
+
+	return found
+}
+
+func (p *processes) start(tb testing.TB, kind Kind) *Browser {
+	tb.Helper()
+
+	if p.dir == "" {
 		tb.Fatal(errNoMain)
 	}
 
@@ -73,22 +115,13 @@ func Start(tb testing.TB, kind Kind) *Browser {
 		err    error
 	)
 
-	switch kind {
+	switch found := p.find(tb, kind); kind {
 	case Chromium:
-		program := pealdtest.Program(tb, running.chromiumPrograms...)
-		opened, err = running.newChromiumProfile(program)
+		opened, err = p.newChromiumProfile(found.browser)
 	case Firefox:
-		program := pealdtest.Program(tb, "firefox-esr", "firefox")
-		opened, err = running.newFirefoxProfile(program)
-	case WebKit:
-		programs := webkitPrograms{
-			driver:  pealdtest.Program(tb, "WebKitWebDriver"),
-			browser: miniBrowser(tb),
-			display: pealdtest.Program(tb, "Xvfb"),
-		}
-		opened, err = running.newWebKit(programs)
+		opened, err = p.newFirefoxProfile(found.browser)
 	default:
-		tb.Fatalf("unknown kind of browser %q", kind)
+		opened, err = p.newWebKit(found)
 	}
 
 	if err != nil {

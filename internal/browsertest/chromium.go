@@ -6,6 +6,8 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/target"
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 )
@@ -52,26 +54,26 @@ func (c *chromium) stop() {
 // chromiumProfile is a browser context in a Chromium process.
 type chromiumProfile struct {
 	chromium *chromium
-	first    context.Context //nolint:containedctx // as above
+	id       cdp.BrowserContextID
 	pages    []*chromiumPage
 }
 
 func (p *processes) newChromiumProfile(program string) (profile, error) {
-	c, err := p.chromium.get(func(string) (*chromium, error) { return startChromium(program) })
+	c, err := p.chromium.get(p.dir, func(string) (*chromium, error) { return startChromium(program) })
 	if err != nil {
 		return nil, err
 	}
 
-	return &chromiumProfile{chromium: c}, nil
+	created, err := chromedp.CallBrowser(c.ctx, target.CreateBrowserContext, target.CreateBrowserContextParams{})
+	if err != nil {
+		return nil, err
+	}
+
+	return &chromiumProfile{chromium: c, id: created.BrowserContextID}, nil
 }
 
 func (c *chromiumProfile) open() (page, error) {
-	parent, options := c.first, []chromedp.ContextOption(nil)
-	if parent == nil {
-		parent, options = c.chromium.ctx, []chromedp.ContextOption{chromedp.WithNewBrowserContext()}
-	}
-
-	ctx, cancel := chromedp.NewContext(parent, options...)
+	ctx, cancel := chromedp.NewContext(c.chromium.ctx, chromedp.WithExistingBrowserContext(c.id))
 	opened := &chromiumPage{ctx: ctx, cancel: cancel}
 
 	// No timeout, because the tab is closed with the context of its first action.
@@ -79,10 +81,6 @@ func (c *chromiumProfile) open() (page, error) {
 		cancel()
 
 		return nil, err
-	}
-
-	if c.first == nil {
-		c.first = ctx
 	}
 
 	c.pages = append(c.pages, opened)
@@ -96,7 +94,9 @@ func (c *chromiumProfile) close() error {
 		_ = opened.close() // it may already be closed
 	}
 
-	return nil
+	_, err := chromedp.CallBrowser(c.chromium.ctx, target.DisposeBrowserContext, target.DisposeBrowserContextParams{BrowserContextID: c.id})
+
+	return err
 }
 
 // chromiumPage is a tab in a Chromium process.
@@ -164,6 +164,8 @@ func (p *chromiumPage) console() []string {
 
 	return slices.Clone(p.lines)
 }
+
+func (p *chromiumPage) browserProcess() int { return chromedp.FromContext(p.ctx).Browser.Process().Pid }
 
 func (p *chromiumPage) close() error {
 	err := chromedp.Cancel(p.ctx)

@@ -51,13 +51,20 @@ user_pref("toolkit.cosmeticAnimations.enabled", false);
 user_pref("places.history.enabled", false);
 `
 
-func startFirefox(dir, program string) (*firefox, error) {
+// startFirefox starts a Firefox with a profile in dir. If it is isolated, each of its first
+// tabs has a process of its own.
+func startFirefox(dir, program string, isolated bool) (*firefox, error) {
+	preferences := firefoxPreferences
+	if isolated {
+		preferences += `user_pref("dom.ipc.processCount", 8);` + "\n" // the last one counts
+	}
+
 	profile := filepath.Join(dir, "firefox")
 	if err := os.MkdirAll(profile, 0o700); err != nil {
 		return nil, err
 	}
 
-	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(firefoxPreferences), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(profile, "user.js"), []byte(preferences), 0o600); err != nil {
 		return nil, err
 	}
 
@@ -128,7 +135,7 @@ type firefoxProfile struct {
 }
 
 func (p *processes) newFirefoxProfile(program string) (profile, error) {
-	f, err := p.firefox.get(func(dir string) (*firefox, error) { return startFirefox(dir, program) })
+	f, err := p.firefox.get(p.dir, func(dir string) (*firefox, error) { return startFirefox(dir, program, p.isolated) })
 	if err != nil {
 		return nil, err
 	}
@@ -255,6 +262,8 @@ func (p *firefoxPage) console() []string {
 
 	return append([]string(nil), p.firefox.console[p.context]...)
 }
+
+func (p *firefoxPage) browserProcess() int { return p.firefox.process.cmd.Process.Pid }
 
 func (p *firefoxPage) close() error {
 	p.firefox.focus.Lock()

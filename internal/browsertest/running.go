@@ -46,6 +46,7 @@ func WholeChromium() []string { return []string{"chromium", "chromium-browser", 
 // processes holds the shared processes, which are started on first use.
 type processes struct {
 	dir              string // directory for profiles; empty outside Main
+	isolated         bool   // tabs don't share processes
 	chromiumPrograms []string
 
 	chromium once[*chromium]
@@ -59,6 +60,10 @@ func (p *processes) stop() {
 	p.display.stop()
 }
 
+// programs holds the paths of the programs that a browser requires. Only WebKit has a
+// driver and a display.
+type programs struct{ browser, driver, display string }
+
 // once holds a process that is started at most once.
 type once[T interface{ stop() }] struct {
 	mu      sync.Mutex
@@ -70,13 +75,13 @@ type once[T interface{ stop() }] struct {
 var errNoMain = errors.New("the package's TestMain must call browsertest.Main")
 
 // get returns the results of the first call to start.
-func (o *once[T]) get(start func(dir string) (T, error)) (T, error) {
+func (o *once[T]) get(dir string, start func(dir string) (T, error)) (T, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 
 	if !o.tried {
 		o.tried = true
-		o.started, o.err = start(running.dir)
+		o.started, o.err = start(dir)
 	}
 
 	return o.started, o.err

@@ -29,8 +29,9 @@ const (
 
 // Tab is a browser tab. It isn't safe for concurrent use.
 type Tab struct {
-	kind Kind
-	page page
+	kind    Kind
+	page    page
+	process int // the id of its process; 0 if it is unknown
 }
 
 // page is the part of a Tab that depends on the kind of browser. Each call returns
@@ -51,6 +52,10 @@ type page interface {
 	// resize sets the size of the viewport in CSS pixels. A width below the
 	// window's minimum is raised to that minimum.
 	resize(width, height int) error
+
+	// browserProcess returns the id of the process that has started the tab's process,
+	// directly or indirectly.
+	browserProcess() int
 
 	// console returns the warnings and errors in the browser's console.
 	console() []string

@@ -13,9 +13,6 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// webkitPrograms holds the paths of the programs that WebKit requires.
-type webkitPrograms struct{ driver, browser, display string }
-
 // miniBrowser returns the path of the browser included in WebKitGTK.
 func miniBrowser(tb testing.TB) string {
 	tb.Helper()
@@ -62,12 +59,12 @@ type webkit struct {
 	// mu protects the current window of the driver. Commands apply to the window
 	// that was selected last.
 	mu      sync.Mutex
-	current string // handle of the window
+	current string // handle of the window; empty after it was closed
 	unused  string // handle of the window that the browser started with
 }
 
-func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
-	screen, err := p.display.get(func(string) (*display, error) { return startDisplay(programs.display) })
+func (p *processes) newWebKit(found programs) (profile, error) {
+	screen, err := p.display.get(p.dir, func(string) (*display, error) { return startDisplay(found.display) })
 	if err != nil {
 		return nil, err
 	}
@@ -93,13 +90,13 @@ func (p *processes) newWebKit(programs webkitPrograms) (profile, error) {
 		"WEBKIT_SKIA_ENABLE_CPU_RENDERING=1",
 		"WEBKIT_DISABLE_DMABUF_RENDERER=1",
 		"WEBKIT_DISABLE_COMPOSITING_MODE=1",
-	}, programs.driver, "--host=127.0.0.1", "--port="+port)
+	}, found.driver, "--host=127.0.0.1", "--port="+port)
 	if err != nil {
 		return nil, err
 	}
 
 	w := &webkit{webdriver: webdriver{"http://" + addr}, driver: driver}
-	if err := w.connect(programs.browser); err != nil {
+	if err := w.connect(found.browser); err != nil {
 		driver.stop()
 
 		return nil, fmt.Errorf("%w\n%s", err, &driver.log)
@@ -163,6 +160,11 @@ func (w *webkit) open() (page, error) {
 	w.unused = ""
 
 	if handle == "" {
+		// A new window can only be opened from one that exists.
+		if err := w.selectAny(); err != nil {
+			return nil, err
+		}
+
 		var made struct{ Handle string }
 
 		if err := w.call(http.MethodPost, "/window/new", object{"type": "window"}, &made); err != nil {
@@ -173,6 +175,36 @@ func (w *webkit) open() (page, error) {
 	}
 
 	return &webkitPage{w, handle}, nil
+}
+
+// selectAny selects a window if the current one was closed. The caller holds w.mu.
+func (w *webkit) selectAny() error {
+	if w.current != "" {
+		return nil
+	}
+
+	var handles []string
+
+	if err := w.call(http.MethodGet, "/window/handles", nil, &handles); err != nil || len(handles) == 0 {
+		return fmt.Errorf("find an open window among %q: %w", handles, err)
+	}
+
+	return w.choose(handles[0])
+}
+
+// choose makes a window the current one. The caller holds w.mu.
+func (w *webkit) choose(handle string) error {
+	if w.current == handle {
+		return nil
+	}
+
+	if err := w.call(http.MethodPost, "/window", object{"handle": handle}, nil); err != nil {
+		return err
+	}
+
+	w.current = handle
+
+	return nil
 }
 
 func (w *webkit) close() error {
@@ -194,12 +226,8 @@ func (p *webkitPage) call(method, path string, params object, value any) error {
 	p.webkit.mu.Lock()
 	defer p.webkit.mu.Unlock()
 
-	if p.webkit.current != p.handle {
-		if err := p.webkit.call(http.MethodPost, "/window", object{"handle": p.handle}, nil); err != nil {
-			return err
-		}
-
-		p.webkit.current = p.handle
+	if err := p.webkit.choose(p.handle); err != nil {
+		return err
 	}
 
 	return p.webkit.call(method, path, params, value)
@@ -241,4 +269,15 @@ func (p *webkitPage) resize(width, height int) error {
 
 func (p *webkitPage) console() []string { return nil }
 
-func (p *webkitPage) close() error { return p.call(http.MethodDelete, "/window", nil, nil) }
+func (p *webkitPage) browserProcess() int { return p.webkit.driver.cmd.Process.Pid }
+
+func (p *webkitPage) close() error {
+	err := p.call(http.MethodDelete, "/window", nil, nil)
+
+	p.webkit.mu.Lock()
+	defer p.webkit.mu.Unlock()
+
+	p.webkit.current = ""
+
+	return err
+}

@@ -3,7 +3,6 @@ package jsclient_test
 import (
 	"bytes"
 	"compress/gzip"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -15,45 +14,12 @@ import (
 // maxCompressed is the maximum size of the compressed module, in bytes.
 const maxCompressed = 12 << 10
 
-// source is the directory of the client's source.
-const source = "../../clients/js"
-
-// project returns a copy of the client's source with the packages that it needs. The
-// go command notices changes to the files, since the test reads them.
-func project(t *testing.T) string {
-	t.Helper()
-
-	dir := t.TempDir()
-
-	for _, pattern := range []string{"*.json", "src/*", "test/*", "scripts/*"} {
-		files, err := filepath.Glob(filepath.Join(source, pattern))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("no files match %s: %v", pattern, err)
-		}
-
-		to := filepath.Join(dir, filepath.Dir(pattern))
-		if err := os.MkdirAll(to, 0o700); err != nil {
-			t.Fatal(err)
-		}
-
-		for _, file := range files {
-			pealdtest.CopyFile(t, file, to)
-		}
-	}
-
-	if err := os.Symlink(pealdtest.NodeModules(t, source), filepath.Join(dir, "node_modules")); err != nil {
-		t.Fatal(err)
-	}
-
-	return dir
-}
-
 // run runs a script of the client and returns its output.
 func run(t *testing.T, script string) []byte {
 	t.Helper()
 
 	command := exec.CommandContext(t.Context(), pealdtest.Program(t, "node"), filepath.Join("scripts", script))
-	command.Dir = project(t)
+	command.Dir = pealdtest.JavaScriptClient(t)
 
 	var stderr bytes.Buffer
 	command.Stderr = &stderr

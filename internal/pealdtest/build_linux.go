@@ -48,27 +48,6 @@ func BuildDaemon(tb testing.TB) string {
 	return path
 }
 
-// moduleDir returns the root directory of the module that contains the test's
-// working directory.
-func moduleDir(tb testing.TB) string {
-	tb.Helper()
-
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-
-	for ; ; dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-
-		if dir == filepath.Dir(dir) {
-			tb.Fatal("the test doesn't run in a module")
-		}
-	}
-}
-
 // raceEnabled reports whether the race detector is enabled in the test.
 func raceEnabled() bool {
 	info, ok := debug.ReadBuildInfo()

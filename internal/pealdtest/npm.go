@@ -79,6 +79,37 @@ func installPackages(tb testing.TB, dir, packages string) {
 	}
 }
 
+// JavaScriptClient returns a directory with a copy of the JavaScript client's source and
+// the npm packages that it needs. The go command notices changes to the files, since the
+// test reads them.
+func JavaScriptClient(tb testing.TB) string {
+	tb.Helper()
+
+	source, dir := filepath.Join(moduleDir(tb), "clients", "js"), tb.TempDir()
+
+	for _, pattern := range []string{"*.json", "src/*", "test/*", "scripts/*"} {
+		files, err := filepath.Glob(filepath.Join(source, pattern))
+		if err != nil || len(files) == 0 {
+			tb.Fatalf("no files match %s: %v", pattern, err)
+		}
+
+		to := filepath.Join(dir, filepath.Dir(pattern))
+		if err := os.MkdirAll(to, 0o700); err != nil {
+			tb.Fatal(err)
+		}
+
+		for _, file := range files {
+			CopyFile(tb, file, to)
+		}
+	}
+
+	if err := os.Symlink(NodeModules(tb, source), filepath.Join(dir, "node_modules")); err != nil {
+		tb.Fatal(err)
+	}
+
+	return dir
+}
+
 // CopyFile copies the file at path into the directory dir.
 func CopyFile(tb testing.TB, path, dir string) {
 	tb.Helper()

@@ -3,6 +3,7 @@ package pealdtest
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 )
 
@@ -34,4 +35,25 @@ func Missingf(tb testing.TB, format string, args ...any) {
 	}
 
 	tb.Skipf(format, args...)
+}
+
+// moduleDir returns the root directory of the module that contains the test's
+// working directory.
+func moduleDir(tb testing.TB) string {
+	tb.Helper()
+
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+
+	for ; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+
+		if dir == filepath.Dir(dir) {
+			tb.Fatal("the test doesn't run in a module")
+		}
+	}
 }

@@ -5,10 +5,18 @@ export interface Block {
   id: string | undefined;
   type: string;
   data: string;
-  /** The topic, if the block comes from a poll. */
-  topic?: string;
   /** Whether the data may be an envelope, because a stream with envelopes was requested. */
   envelope?: boolean;
+  /** The origin, if the block comes from a poll. */
+  origin?: Origin;
+}
+
+/** What an envelope, or the response to a poll, contains in addition to an event. */
+export interface Origin {
+  topic?: string;
+  user?: boolean;
+  broadcast?: boolean;
+  time?: string;
 }
 
 /** What the client does with an event, in a form that can be sent to other tabs. */
@@ -16,31 +24,21 @@ export type EventData = Omit<PealdEvent, "json">;
 
 /** Returns the event of a block. An envelope is unpacked. */
 export function eventOf(block: Block, retained: boolean): EventData {
-  const base = { id: block.id ?? "", type: block.type, retained };
-  const envelope = block.envelope ? unpack(block) : undefined;
-  if (!envelope) return { ...base, data: block.data, ...(block.topic !== undefined && audienceOf(block.topic)) };
-
-  const time = new Date(envelope.time);
+  const { id = "", type } = block, envelope = block.envelope ? unpack(block) : undefined;
+  const { topic, user, broadcast, time = "" }: Origin = envelope ?? block.origin ?? {};
+  const audience = topic !== undefined ? "topic" : user ? "user" : broadcast ? "broadcast" : undefined;
   return {
-    ...base,
-    data: envelope.data,
-    ...(envelope.topic !== undefined ? audienceOf(envelope.topic)
-      : envelope.user ? { audience: "user" as const } : envelope.broadcast ? { audience: "broadcast" as const } : {}),
-    ...(!Number.isNaN(time.getTime()) && { time }),
+    id, type, retained,
+    data: (envelope ?? block).data,
+    ...(topic !== undefined && { topic }),
+    ...(audience && { audience }),
+    ...(!Number.isNaN(Date.parse(time)) && { time: new Date(time) }),
   };
 }
 
-function audienceOf(topic: string) {
-  return { topic, audience: "topic" as const };
-}
-
-interface Envelope {
-  topic?: string;
-  user?: boolean;
-  broadcast?: boolean;
+interface Envelope extends Origin {
   event: string;
   data: string;
-  time: string;
 }
 
 /** Returns the envelope in a block. A server without envelopes sends the data itself, which isn't one. */

@@ -12,13 +12,14 @@ import type { Settings } from "./options.js";
 import { Queue } from "./queue.js";
 import { Requester } from "./request.js";
 import { Pacer } from "./retry.js";
+import { maxBeat } from "./stream.js";
 import type { SourceContext } from "./stream.js";
 import { Tokens } from "./token.js";
 import { distinct } from "./topics.js";
 import type { PealdClose, PealdEvent, PealdHandlers, PealdOptions, PealdState } from "./types.js";
 
-/** The bounds of the time that a stream may be silent, in milliseconds. */
-const minSilence = 5000, maxSilence = 600_000;
+/** The longest interval between heartbeats that the client learns, in milliseconds. */
+const maxInterval = 200_000;
 
 type Handler = (value: never) => void;
 
@@ -42,7 +43,7 @@ export class Peald implements AsyncIterable<PealdEvent> {
   #link: Link | undefined;
   #unfollow = () => {};
   #topics: readonly string[]; // until there is a link
-  #state: PealdState = "connecting";
+  #state: PealdState | undefined;
   #closed: PealdClose | undefined;
   #handlers = new Map<string, Set<Handler>>();
   #queues = new Set<Queue>();
@@ -64,7 +65,7 @@ export class Peald implements AsyncIterable<PealdEvent> {
 
   /** What the client is doing. */
   get state(): PealdState {
-    return this.#state;
+    return this.#state ?? "connecting";
   }
 
   /**
@@ -100,7 +101,7 @@ export class Peald implements AsyncIterable<PealdEvent> {
 
   /**
    * Subscribes to more topics. It returns once their events arrive: first their retained values, then what is published
-   * from now on. No event of other topics is lost or repeated.
+   * from now on, and nothing that was published before the call. No event of other topics is lost or repeated.
    *
    * @throws PealdError if the server rejects the topics, in which case the previous ones remain, or if the client closes.
    */
@@ -138,10 +139,10 @@ export class Peald implements AsyncIterable<PealdEvent> {
       env,
       requester: new Requester(env, { ...settings, credentials, headers }, new Tokens(env, token)),
       pacer: new Pacer(env),
-      silence: {
-        timeout: 3 * heartbeat,
-        learn(gap) {
-          if (gap >= 1000) this.timeout = Math.min(Math.max(3 * gap, minSilence), maxSilence);
+      heartbeats: {
+        interval: heartbeat,
+        learn(silence, exact) {
+          if (exact || silence > maxBeat * this.interval) this.interval = Math.max(heartbeat, Math.min(silence, maxInterval));
         },
       },
       firstByte,

@@ -18,18 +18,24 @@ export type Delivery =
 export class Cursor {
   position: string;
   /** False while the blocks of the source are retained values. */
-  settled = false;
+  settled: boolean;
 
   #values = new Set<string>(); // ids of the retained values since the last reset
   #ended = new Set<string>();
 
   constructor(position: string) {
     this.position = position;
+    this.settled = position !== "";
   }
 
   /** Prepares for the blocks of a new source, which starts at the position. */
   begin(): void {
     this.settled = this.position !== "";
+  }
+
+  /** Reports whether an event isn't after the position. */
+  covers(id: string): boolean {
+    return !id || !this.position || !isAfter(id, this.position);
   }
 
   /** Takes a block. It returns what the page should get of it; undefined for nothing. */

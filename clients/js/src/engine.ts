@@ -2,7 +2,7 @@ import type { Block, EventData } from "./block.js";
 import { Cursor } from "./cursor.js";
 import { Failure, failureOf } from "./errors.js";
 import type { EngineOptions, Link, Sink } from "./link.js";
-import { Poller } from "./poll.js";
+import { Poller, readBatch } from "./poll.js";
 import { Renewal } from "./renewal.js";
 import type { Source } from "./source.js";
 import { Stream } from "./stream.js";
@@ -28,14 +28,14 @@ export class Engine implements Link {
   #aborts = new AbortController(); // of reads besides the sources
   #streaming = true;
   #polled = false; // polls have got through since streams were given up
-  #dull = 0; // streams in a row that were silent from the first blocks on
+  #dull = false; // the last stream was silent from the first blocks on
   #asked = false; // a new token was asked for since the last source was accepted
   #finished = false; // the only topic has ended
 
   #updating: Promise<void> | undefined;
   #gate: Promise<void> | undefined; // holds deliveries while a source with other topics is opened
   #renew = false; // the source must be replaced though its topics are right
-  #probing = false; // by a stream, though polls work
+  #proving: Source | undefined; // a stream that must show, beside polls, that it gets through
   #backingOff = false; // a replacement has failed
   #timers: Timers;
   #renewal: Renewal;
@@ -96,10 +96,10 @@ export class Engine implements Link {
   }
 
   check(replace: boolean): void {
-    const { env, silence } = this.context;
+    const { env, heartbeats } = this.context;
     if (!this.#patient) this.#wake?.();
-    if (this.#current && (replace || env.now() - this.#current.lastSeen > silence.timeout / 2)) {
-      this.#renew = this.#probing = true;
+    if (this.#current && (replace || env.now() - this.#current.lastSeen > 1.5 * heartbeats.interval)) {
+      this.#renew = true;
       this.#update();
     }
   }
@@ -186,14 +186,15 @@ export class Engine implements Link {
     this.#current = source;
     this.#opening = undefined;
     this.context.pacer.failures = 0;
-    this.#asked = this.#finished = this.#backingOff = this.#renew = this.#probing = false;
+    this.#asked = this.#finished = this.#backingOff = this.#renew = false;
     this.#accepted = source.topics;
     this.#streaming = source.streaming;
     this.#polled = !source.streaming;
     this.#cursor.begin();
 
     this.sink.state(this.state);
-    this.#timers.set("probe", source.streaming ? undefined : this.options.probe, () => this.check(true));
+    this.#timers.set("probe", source.streaming ? undefined : this.#dull ? 0 : this.options.probe, () => this.check(true));
+    this.#dull = false;
     if (source.streaming) this.#renewal.schedule();
     else this.#renewal.stop(); // polls ask for the token each time
     if (this.#cursor.settled) this.#cover();
@@ -229,6 +230,7 @@ export class Engine implements Link {
       }
       if (blocks || source !== this.#current) continue;
 
+      this.#proving?.close();
       await this.#updating; // its successor may be about to open
       if (source !== this.#current) continue;
       this.#current = undefined;
@@ -270,10 +272,10 @@ export class Engine implements Link {
   /** Decides what to do after the current source has ended, or failed. */
   #lost(source: Source, failure: Failure | undefined): void {
     if (failure?.kind === "silent" && source.streaming) {
-      // Either the server's heartbeats are rare, or something on the way holds them back.
-      this.#dull = source.proven ? 0 : this.#dull + 1;
-      if (this.#dull > 2) this.#streaming = false;
-      else if (this.#dull > 0) this.context.silence.timeout *= 2;
+      // Either the server's heartbeats are rare, or something on the way holds them back. Polls bridge the time until the next
+      // stream shows which.
+      this.#dull = !source.proven;
+      if (this.#dull) this.#streaming = false;
       return;
     }
     if (failure && failure.kind !== "network") return this.#failed(failure);
@@ -325,8 +327,10 @@ export class Engine implements Link {
   /** Replaces the current source if it must be, unless that is already happening. */
   #update(): void {
     const current = this.#current;
-    if (!current || this.#updating || this.#backingOff || !this.#cursor.settled) return;
-    if (!this.#renew && sameTopics(current.topics, this.#wanted)) return;
+    if (!current || this.#backingOff || !this.#cursor.settled) return;
+    const changed = !sameTopics(current.topics, this.#wanted);
+    if (changed) this.#proving?.close(); // that would take too long
+    if (this.#updating || !(changed || this.#renew)) return;
     this.#updating = this.#replace(current).finally(() => {
       this.#updating = undefined;
       this.#update();
@@ -342,20 +346,41 @@ export class Engine implements Link {
     // With other topics, events that the old source has could overtake those of the new one.
     let release = () => {};
     if (changed) this.#gate = new Promise((resolve) => { release = resolve; });
-    const next = this.#create(topics, this.#streaming || this.#probing);
-    this.#renew = this.#probing = false;
+    const probing = !old.streaming && !changed, next = this.#create(topics, this.#streaming || probing);
+    this.#renew = false;
     try {
-      const added = changed && this.options.values ? topics.filter((topic) => !old.topics.includes(topic)) : [];
-      const [values] = await Promise.all([readValues(context, added, this.#cursor.position, this.#aborts.signal), next.open()]);
+      const added = topics.filter((topic) => !old.topics.includes(topic));
+      const [values] = await Promise.all([
+        readValues(context, this.options.values ? added : [], this.#aborts.signal),
+        next.open(),
+        added.length > 0 && this.#flush(old),
+      ]);
+      if (probing) {
+        this.#proving = next;
+        await next.prove?.();
+      }
       if (this.#opening !== next || this.#closed || this.#suspended) return next.close();
       this.#adopt(next);
-      for (const value of values) await this.#send(value, this.#cursor.position);
+      for (const value of values) if (this.#cursor.covers(value.id)) await this.#send(value, this.#cursor.position);
     } catch (err) {
       next.close();
       if (!this.#closed && !this.#suspended) this.#notReplaced(old, changed, failureOf(err));
     } finally {
-      this.#gate = undefined;
+      this.#gate = this.#proving = undefined;
       release();
+    }
+  }
+
+  /** Delivers what a source would still send, so that the topics of its successor that are new begin at the current position. */
+  async #flush(source: Source): Promise<void> {
+    const { position } = this.#cursor;
+    if (!position) return;
+    try {
+      const { blocks } = await readBatch(this.context, source.topics, { position, query: {} }, this.#aborts.signal);
+      if (blocks[0]!.type === "peald.reset") return; // the successor gets it too
+      for (const block of blocks) if (this.#current === source) await this.#deliver(block, source);
+    } catch {
+      // The new topics begin at the position of the last event or heartbeat.
     }
   }
 

@@ -27,7 +27,7 @@ export interface MemberOptions {
 }
 
 /** How often a visible member asks whether the leader is alive, and how long that may take, in milliseconds. */
-const pingInterval = 300, leaderTimeout = 800;
+const pingInterval = 250, leaderTimeout = 600;
 
 /**
  * A link that shares a stream with other tabs. One of them, the holder of a lock, is the leader and relays the blocks of
@@ -220,9 +220,9 @@ export class Member implements Link {
       try {
         // The topics that are added count from the position on.
         if (behind) await this.#readMissed(before ?? topics, position, signal);
-        const values = await readValues(this.context, added, this.#cursor.position, signal);
+        const values = await readValues(this.context, added, signal), { position: from } = this.#cursor;
         if (signal.aborted) return;
-        for (const value of values) this.#deliverEvent(value, this.#cursor.position);
+        for (const value of values) if (this.#cursor.covers(value.id)) this.#deliverEvent(value, from);
         const held = this.#held;
         this.#stopReading();
         this.#live = true;

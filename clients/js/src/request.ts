@@ -51,7 +51,7 @@ export class Requester {
     const { topics, start, json, wait, signal } = wanted;
     const url = new URL(this.options.url);
     for (const topic of topics) url.searchParams.append("topic", topic);
-    if (this.options.envelope && !json) url.searchParams.set("envelope", "1");
+    if (this.options.envelope) url.searchParams.set("envelope", "1");
     if (wait) url.searchParams.set("wait", wait);
     const headers: Record<string, string> = { ...this.options.headers, Accept: json ? "application/json" : "text/event-stream" };
     if (start.position) headers["Last-Event-ID"] = start.position;

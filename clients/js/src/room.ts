@@ -35,6 +35,7 @@ export class Room {
     void this.#hold(this.#lockOf(this.id), () => {
       occupant.entered();
       this.lead(false);
+      return true;
     });
   }
 
@@ -48,13 +49,15 @@ export class Room {
   /** Waits for the lock of the leader, or takes it from a leader that doesn't react. */
   lead(steal: boolean): void {
     this.#waiting?.abort();
-    this.#waiting = new AbortController();
+    const { signal } = this.#waiting = new AbortController();
     let leading = false;
     const granted = () => {
+      if (signal.aborted) return false; // the lock was granted just before this member took it
       leading = true;
       this.occupant.lead();
+      return true;
     };
-    void this.#hold(`${this.group} leader`, granted, steal ? { steal } : { signal: this.#waiting.signal }).then(() => {
+    void this.#hold(`${this.group} leader`, granted, steal ? { steal } : { signal }).then(() => {
       if (!this.#channel || !leading) return;
       this.occupant.deposed();
       this.lead(false);
@@ -80,13 +83,12 @@ export class Room {
     return `${this.group} ${id}`;
   }
 
-  /** Requests a lock and holds it until the member leaves. */
-  async #hold(name: string, granted: () => void, options: LockOptions = {}): Promise<void> {
+  /** Requests a lock and holds it until the member leaves, unless it isn't wanted any more when it is granted. */
+  async #hold(name: string, granted: () => boolean, options: LockOptions = {}): Promise<void> {
     try {
       await this.env.locks.request(name, options, () => new Promise<void>((resolve) => {
-        if (!this.#channel) return resolve();
+        if (!this.#channel || !granted()) return resolve();
         this.#release.push(resolve);
-        granted();
       }));
     } catch {
       // It was stolen, or is no longer wanted.

@@ -14,6 +14,12 @@ export interface Source {
   /** When something arrived last. */
   readonly lastSeen: number;
   /**
+   * Waits until more than the first blocks has arrived, which shows that streams get through. Polls have no such method.
+   *
+   * @throws Failure if that takes too long, or if the connection has ended.
+   */
+  prove?(): Promise<void>;
+  /**
    * Connects. It returns once the first blocks are there.
    *
    * @throws Failure if it can't connect.
@@ -29,10 +35,14 @@ export interface Source {
   close(): void;
 }
 
-/** What {@link Pacer} and the sources know about the connection, which outlives them. */
-export interface Silence {
-  /** How long a stream may be silent, in milliseconds. */
-  timeout: number;
-  /** Learns how long the stream was silent before a heartbeat. */
-  learn(gap: number): void;
+/** What the sources know about the server's heartbeats, which outlives them. */
+export interface Heartbeats {
+  /** The interval between two heartbeats, in milliseconds. */
+  interval: number;
+  /**
+   * Learns how long a stream was silent before a heartbeat.
+   *
+   * @param exact - whether the stream was silent since another heartbeat, so that this is the interval and not just a part
+   */
+  learn(silence: number, exact: boolean): void;
 }

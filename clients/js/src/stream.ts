@@ -5,14 +5,22 @@ import type { Environment } from "./env.js";
 import { Failure, failureOf } from "./errors.js";
 import type { Requester, Start } from "./request.js";
 import type { Pacer } from "./retry.js";
-import type { Silence, Source } from "./source.js";
+import type { Heartbeats, Source } from "./source.js";
+
+/** How many intervals the server lets pass until a heartbeat, since it leaves out those that soon follow an event. */
+export const maxBeat = 1.25;
+/**
+ * How many intervals a stream may be silent: usually, and while there are polls. After nothing but its first blocks, the
+ * limit is {@link maxBeat}.
+ */
+const usually = 3, besidePolls = 12;
 
 /** What a source needs. */
 export interface SourceContext {
   env: Environment;
   requester: Requester;
   pacer: Pacer;
-  silence: Silence;
+  heartbeats: Heartbeats;
   /** How long the first bytes may take, in milliseconds. */
   firstByte: number;
 }
@@ -28,6 +36,7 @@ export class Stream implements Source {
   #decoder = new TextDecoder();
   #parser: EventSourceParser;
   #blocks: Block[] = [];
+  #beaten = false; // a heartbeat was the last to arrive
   #cut: Failure | undefined; // why the connection was aborted
 
   constructor(
@@ -55,16 +64,25 @@ export class Stream implements Source {
   }
 
   async next(): Promise<Block[] | undefined> {
-    const { env, silence } = this.context;
-    if (this.#blocks.length === 0) {
-      const before = this.lastSeen;
-      while (this.#blocks.length === 0) {
-        if (!(await this.#within(silence.timeout, () => this.#read()))) return undefined;
-      }
-      this.proven = true;
-      if (this.#blocks.length === 1 && this.#blocks[0]!.type === "peald.mark") silence.learn(env.now() - before);
-    }
+    if (this.#blocks.length === 0 && !(await this.#more(this.proven ? usually : maxBeat))) return undefined;
     return this.#blocks.splice(0);
+  }
+
+  async prove(): Promise<void> {
+    if (!(await this.#more(besidePolls))) throw new Failure("network", "the stream was closed");
+  }
+
+  /** Reads until there are more blocks, for as many intervals between heartbeats. It returns false at the end. */
+  async #more(intervals: number): Promise<boolean> {
+    const { env, heartbeats } = this.context, { length } = this.#blocks, before = this.lastSeen;
+    while (this.#blocks.length === length) {
+      if (!(await this.#within(intervals * heartbeats.interval, () => this.#read()))) return false;
+    }
+    this.proven = true;
+    const beat = this.#blocks.length === length + 1 && this.#blocks[length]!.type === "peald.mark";
+    if (beat) heartbeats.learn(env.now() - before, this.#beaten);
+    this.#beaten = beat;
+    return true;
   }
 
   close(): void {

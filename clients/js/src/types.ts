@@ -8,9 +8,9 @@ export interface PealdEvent {
   readonly data: string;
   /** The topic that the event was published to. It is undefined for other audiences, and in streams without envelopes. */
   readonly topic?: string;
-  /** Whom the event was published to. It is undefined without envelopes, and for users and everyone while the client polls. */
+  /** Whom the event was published to. It is undefined without envelopes. */
   readonly audience?: "topic" | "user" | "broadcast";
-  /** When the event was published. It is undefined without envelopes, and while the client polls. */
+  /** When the event was published. It is undefined without envelopes. */
   readonly time?: Date;
   /** True for the retained value of an audience, which was published before the client subscribed. */
   readonly retained: boolean;
@@ -71,7 +71,7 @@ export interface PealdHandlers {
   "peald.reset": PealdReset;
   /** Receives the topics that end. */
   "peald.end": PealdEnd;
-  /** Receives each new state. */
+  /** Receives each state, beginning with `connecting`. */
   "peald.state": PealdState;
   /** Receives the reason why the client has stopped, once. */
   "peald.close": PealdClose;
@@ -117,8 +117,9 @@ export interface PealdOptions {
   /** Request headers to add. Pages of other origins may only add those that the server allows. */
   headers?: Readonly<Record<string, string>>;
   /**
-   * How often the server sends heartbeats, in milliseconds. A stream that is silent for three times as long is replaced.
-   * The default is 15000. The client learns other intervals from the heartbeats that it gets.
+   * How often the server sends heartbeats, in milliseconds. A stream that is silent for three times as long is replaced. If
+   * nothing but the first block has arrived for 1.25 times as long, the client polls until a stream gets through. The default
+   * is 15000. The client learns longer intervals from the heartbeats that it gets.
    */
   heartbeat?: number;
   /** How long the first bytes of a stream may take before the client tries long polling, in milliseconds; the default is 10000. */

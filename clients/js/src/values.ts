@@ -2,18 +2,15 @@ import { eventOf } from "./block.js";
 import type { Block, EventData } from "./block.js";
 import { failureOf } from "./errors.js";
 import { readBatch } from "./poll.js";
-import { isAfter } from "./position.js";
 import { Stream } from "./stream.js";
 import type { SourceContext } from "./stream.js";
 import { matches } from "./topics.js";
 
 /**
- * Reads the retained values of topics that are added to a stream at a position. Values that were published after the
- * position are left out, because the stream delivers them.
+ * Reads the retained values of topics that are added to a stream. Only those that aren't after the stream's position must be
+ * delivered, since the stream has the others.
  */
-export async function readValues(
-  context: SourceContext, topics: readonly string[], position: string, signal: AbortSignal,
-): Promise<EventData[]> {
+export async function readValues(context: SourceContext, topics: readonly string[], signal: AbortSignal): Promise<EventData[]> {
   if (topics.length === 0) return [];
   const { requester } = context;
   let blocks: Block[], unknown = false; // whether events with topics lack them
@@ -27,7 +24,7 @@ export async function readValues(
 
   // The response includes the values of broadcasts and of the user, which aren't new.
   return blocks
-    .filter((block) => !block.type.startsWith("peald.") && (block.id === undefined || !position || !isAfter(block.id, position)))
+    .filter(({ type }) => !type.startsWith("peald."))
     .map((block) => eventOf(block, true))
     .filter(({ topic }) => topic === undefined ? unknown : topics.some((wanted) => matches(wanted, topic)));
 }

@@ -6,13 +6,20 @@ interface Timer {
   callback: () => void;
 }
 
+/** A source of time and timers. */
+export interface Timing {
+  readonly now: number;
+  setTimeout(callback: () => void, ms: number): number;
+  clearTimeout(timer: unknown): void;
+}
+
 /** Lets everything run that doesn't wait for time to pass. */
 export async function settle(): Promise<void> {
   for (let i = 0; i < 3; i++) await new Promise((resolve) => setImmediate(resolve));
 }
 
 /** A clock whose time passes only in advance. */
-export class Clock {
+export class Clock implements Timing {
   now = 1_700_000_000_000;
   #timers = new Map<number, Timer>();
   #order = 0;
@@ -58,7 +65,7 @@ export interface TestEnvironment extends Environment {
 }
 
 /** Returns an environment whose time is that of a clock. Random numbers are 0.5, unless random is given. */
-export function environmentOf(clock: Clock, fetch: typeof globalThis.fetch, more: Partial<Environment> = {}): TestEnvironment {
+export function environmentOf(clock: Timing, fetch: typeof globalThis.fetch, more: Partial<Environment> = {}): TestEnvironment {
   const warnings: string[] = [], errors: unknown[] = [];
   return {
     fetch,

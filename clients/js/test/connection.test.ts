@@ -28,7 +28,10 @@ for (const fault of [{ buffered: true }, { delay: Infinity }] satisfies Fault[])
     server.publish(undefined, "2");
     await clock.advance(1);
     assert.deepEqual(page.log, ["value", "1", "2"]);
-    assert.equal(page.events[1]!.topic, "a");
+    assert.deepEqual(page.events.slice(1).map(({ id, json, ...event }) => event), [
+      { type: "topic", data: "1", topic: "a", audience: "topic", time: new Date("1970-01-01T00:00:03.000Z"), retained: false },
+      { type: "broadcast", data: "2", audience: "broadcast", time: new Date("1970-01-01T00:00:04.000Z"), retained: false },
+    ]);
 
     const subscribed = peald.subscribe("b");
     await clock.advance(1);
@@ -44,6 +47,7 @@ for (const fault of [{ buffered: true }, { delay: Infinity }] satisfies Fault[])
     assert.equal(server.requests.filter(({ json }) => !json).length, tried + 1);
     assert.equal(peald.state, "polling");
     server.fault = () => undefined;
+    server.silence = 15_000;
     await clock.advance(6 * minute);
     assert.equal(peald.state, "open");
     server.publish("a", "4");
@@ -67,17 +71,96 @@ test("a stream that falls silent is replaced, and the interval of heartbeats is 
   assert.deepEqual(page.log, ["not sent on the silent stream"]);
 
   // Heartbeats every 100 s are rarer than the client expects at first.
-  const before = server.requests.length;
+  const streams = () => server.requests.filter(({ json }) => !json).length, before = streams();
   server.silence = 100_000;
+  server.break();
+  await clock.advance(3 * minute);
+  assert.equal(page.peald.state, "open");
+  const learned = streams();
+  assert.ok(learned - before <= 3, `${learned - before} streams`);
   await clock.advance(40 * minute);
-  assert.ok(server.requests.length - before <= 3, `${server.requests.length - before} streams`);
+  assert.equal(streams(), learned);
   assert.equal(page.peald.state, "open");
 });
 
-test("a stream that gets nothing but its first block is replaced by polls", async () => {
-  const { clock, server, page } = await connected({ topics: ["a"] }, {}, (s) => { s.fault = ({ json }) => (json ? undefined : { stall: true }); });
-  await pass(clock, server, 6 * minute);
-  assert.equal(page.peald.state, "polling");
+test("heartbeats that come early, because the stream wasn't silent before, don't make the client impatient", async () => {
+  const { clock, server, page } = await connected({ topics: ["a"] });
+  await clock.advance(4000);
+  server.heartbeat(); // the server spreads the first heartbeats
+  for (let i = 0; i < 8; i++) {
+    await clock.advance(15_000);
+    server.heartbeat();
+  }
+  for (let i = 0; i < 8; i++) {
+    await clock.advance(14_000);
+    server.publish("a", String(i));
+    await clock.advance(4000);
+    server.heartbeat();
+    await clock.advance(18_000); // the turn after an event is skipped
+    server.heartbeat();
+  }
+  assert.equal(server.requests.length, 1);
+  assert.deepEqual(page.states, ["connecting", "open"]);
+});
+
+test("polls take over within 20 s if a stream gets nothing but its first block", async () => {
+  let stalls = true;
+  const { clock, server, page, peald } = await connected({ topics: ["a"] }, {}, (s) => {
+    s.silence = 15_000;
+    s.fault = ({ json }) => (json || !stalls ? undefined : { stall: true });
+  });
+  server.publish("a", "1");
+  await clock.advance(18_800);
+  assert.equal(peald.state, "polling");
+  assert.deepEqual(page.log, ["1"]);
+
+  // Streams that are tried beside polls don't count until they have shown that they get through.
+  for (let i = 2; i <= 40; i++) {
+    server.publish("a", String(i));
+    await clock.advance(minute / 2);
+    assert.equal(peald.state, "polling");
+    assert.equal(page.log.length, i);
+  }
+  assert.ok(server.requests.filter(({ json }) => !json).length <= 5);
+
+  const subscribed = peald.subscribe("b"); // even while a stream is being tried
+  await clock.advance(1);
+  await subscribed;
+  stalls = false;
+  await clock.advance(6 * minute);
+  assert.equal(peald.state, "open");
+  assert.equal(server.open, 1);
+  server.publish("b", "41");
+  await settle();
+  assert.deepEqual(page.log, Array.from({ length: 41 }, (_, i) => String(i + 1)));
+});
+
+test("topics change and polls fail while a stream is being tried", async () => {
+  const { clock, server, page, peald } = await connected({ topics: ["a"] }, {}, (s) => {
+    s.silence = 15_000;
+    s.fault = ({ json }) => (json ? undefined : { stall: true });
+  });
+  await clock.advance(20_000);
+  assert.deepEqual([peald.state, server.open], ["polling", 1]);
+  const subscribed = peald.subscribe("b");
+  await settle();
+  await subscribed;
+  assert.equal(server.open, 0, "a stream with the previous topics is no longer tried");
+  server.publish("b", "1");
+  await settle();
+
+  await clock.advance(5 * minute);
+  assert.equal(server.open, 1);
+  server.fault = () => ({ refuse: true });
+  server.publish("a", "2");
+  await clock.advance(1000);
+  assert.equal(server.open, 0);
+  assert.notEqual(peald.state, "polling");
+  server.fault = () => undefined;
+  await clock.advance(minute);
+  assert.deepEqual(page.log, ["1", "2"]);
+  await clock.advance(5 * minute);
+  assert.equal(peald.state, "open");
 });
 
 test("a token is renewed before it expires, without a gap", async () => {
@@ -92,7 +175,7 @@ test("a token is renewed before it expires, without a gap", async () => {
   }
   await settle();
   assert.deepEqual(page.log, Array.from({ length: 40 }, (_, i) => String(i + 1)));
-  assert.deepEqual(page.states, ["open"], "the state never changes");
+  assert.deepEqual(page.states, ["connecting", "open"], "the state never changes");
   assert.equal(asked, 5); // every 540 s
   assert.equal(new Set(server.requests.map((request) => request.token)).size, 5);
   assert.equal(server.open, 1);
@@ -120,6 +203,7 @@ test("a 401 asks for a new token once", async () => {
 
 test("a token function may fail for a while, or return no token", async () => {
   const clock = new Clock(), server = new Server(clock);
+  server.silence = 15_000;
   let result: () => string | null = () => { throw new Error("offline"); };
   const page = new Page(environmentOf(clock, server.fetch), { token: () => result() });
   await clock.advance(minute);

@@ -166,7 +166,6 @@ export class Server {
     if (!this.accepts(request.token)) return new Response("token rejected", { status: 401 });
     const status = this.allows(request.topics);
     if (status !== 200) return new Response(`topics ${request.topics.join()} are not allowed`, { status });
-    if (request.json && request.url.searchParams.has("envelope")) return new Response("envelope is only for streams", { status: 400 });
     const [only] = request.topics;
     if (request.topics.length === 1 && this.ended.has(only!) && this.#after(request.position) >= this.ended.get(only!)!) {
       return new Response(null, { status: 204 });
@@ -275,7 +274,9 @@ export class Server {
       start = this.#start(request);
     }
     if (fault.cut !== undefined) throw new TypeError("connection broken");
-    const events = [...start.values, ...start.missed].slice(0, 256).map((m) => ({ id: this.id(m.seq), event: m.type, topic: m.topic, data: m.data }));
+    const envelope = this.envelopes && request.url.searchParams.has("envelope");
+    const events = [...start.values, ...start.missed].slice(0, 256).map((m) => (
+      { id: this.id(m.seq), event: m.type, topic: m.topic, data: m.data, ...(envelope && originOf(m)) }));
     const last = start.missed.length > 256 ? start.missed[255]!.seq : this.seq;
     return Response.json({ events, position: this.id(last), reset: start.reset ? { reason: start.reset, last_event_id: position } : null });
   }
@@ -284,11 +285,16 @@ export class Server {
     return `event: peald.mark\nid: ${this.id(seq)}\ndata:\n\n`;
   }
 
-  #block({ seq, topic, type, data }: Message, envelope: boolean): string {
-    const audience = topic === undefined ? { broadcast: true } : { topic };
-    const text = envelope ? JSON.stringify({ ...audience, event: type, data, time: new Date(seq * 1000).toISOString() }) : data;
+  #block(message: Message, envelope: boolean): string {
+    const { seq, type, data } = message;
+    const text = envelope ? JSON.stringify({ ...originOf(message), event: type, data }) : data;
     return `id: ${this.id(seq)}\nevent: ${type}\ndata: ${text.split("\n").join("\ndata: ")}\n\n`;
   }
+}
+
+/** Returns what envelopes contain besides the event. */
+function originOf({ seq, topic }: Message) {
+  return { ...(topic === undefined ? { broadcast: true } : { topic }), time: new Date(seq * 1000).toISOString() };
 }
 
 function wants(topics: string[], message: Message): boolean {

@@ -43,6 +43,21 @@ test("a tab that is opened later gets retained values, or what it has missed", a
   assert.equal(server.open, 1);
 });
 
+test("a tab that is opened with the current position gets each event once", async () => {
+  const { clock, server, browser, tabs: [leader] } = await browserWith(["a"]);
+  server.publish("a", "before");
+  const tab = browser.open({ topics: ["a"], position: "e1-1" });
+  await clock.advance(200);
+  server.publish("a", "1");
+  await clock.advance(0);
+  assert.deepEqual(tab.page.events.map(({ data, retained }) => [data, retained]), [["1", false]]);
+  assert.equal(tab.page.peald.position, "e1-2");
+  leader!.crash();
+  server.publish("a", "2");
+  await clock.advance(1000);
+  assert.deepEqual(tab.page.log, ["1", "2"]);
+});
+
 for (const how of ["close", "crash", "freeze"] as const) {
   test(`another tab takes over within a second if the leader's tab ${how === "freeze" ? "freezes" : how + "s"}`, async () => {
     const { clock, server, tabs } = await browserWith(["a"], ["a", "b"], ["b"]);
@@ -87,6 +102,25 @@ for (const crashes of [false, true]) {
     assert.equal(server.open, 1);
   });
 }
+
+test("a tab that gets the leader's lock at the moment when it takes it leads", async () => {
+  // The lock is granted to the second tab while it is frozen, which then finds that the leader is silent.
+  const { clock, server, tabs } = await browserWith(["a"], ["b"], ["c"]), [leader, second, third] = tabs as [Tab, Tab, Tab];
+  third.document.visibilityState = "hidden"; // so it never takes the lock
+  leader.freeze();
+  await clock.advance(550);
+  second.freeze();
+  await clock.advance(200); // its timer, which takes the lock, is due before the lock is granted
+  leader.crash();
+  await clock.advance(0);
+  second.thaw();
+  await clock.advance(200);
+  server.publish("b", "1");
+  server.publish("c", "2");
+  await clock.advance(0);
+  assert.deepEqual(logs([second, third]), [["1"], ["2"]]);
+  assert.equal(server.open, 1);
+});
 
 test("a leader that the browser freezes hands over at once", async () => {
   const { clock, server, tabs } = await browserWith(["a"], ["a"]), [leader, other] = tabs as [Tab, Tab];

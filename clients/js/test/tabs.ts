@@ -1,9 +1,8 @@
 import type { Channel, Environment } from "../src/env.js";
 import type { PealdOptions } from "../src/types.js";
 import { environmentOf } from "./clock.js";
-import type { Clock, TestEnvironment } from "./clock.js";
+import type { TestEnvironment, Timing } from "./clock.js";
 import { Page } from "./page.js";
-import type { Server } from "./server.js";
 
 interface Waiting {
   tab: Tab;
@@ -15,6 +14,11 @@ interface Held {
   stolen: () => void;
 }
 
+/** What tabs connect to. */
+interface Server {
+  fetch: typeof globalThis.fetch;
+}
+
 /** A browser: tabs of one origin, with Web Locks and channels between them. */
 export class Browser {
   tabs: Tab[] = [];
@@ -23,7 +27,7 @@ export class Browser {
 
   #randomState = 1;
 
-  constructor(readonly clock: Clock, readonly server: Server) {}
+  constructor(readonly clock: Timing, readonly server: Server) {}
 
   /** Returns random numbers that differ, since tabs have random ids, but are the same in each run: a linear congruential generator. */
   random = (): number => {
@@ -35,6 +39,12 @@ export class Browser {
     const tab = new Tab(this, options);
     this.tabs.push(tab);
     return tab;
+  }
+
+  /** The tab that holds the lock of a group's leader. */
+  get leader(): Tab | undefined {
+    for (const [name, { held }] of this.locks) if (name.endsWith(" leader")) return held?.tab;
+    return undefined;
   }
 
   /** Gives a lock to the next tab that waits for it. */
