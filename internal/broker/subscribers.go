@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/btree"
 )
@@ -82,7 +83,7 @@ func (f *firstUsers) count(a *account) {
 		u.Connections++
 		return
 	}
-	f.byID.ReplaceOrInsert(&User{a.id, 1, a.since})
+	f.byID.ReplaceOrInsert(&User{a.id, 1, time.Unix(0, a.since)})
 	if f.byID.Len() > f.limit {
 		f.byID.DeleteMax()
 	}

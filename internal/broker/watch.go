@@ -102,7 +102,7 @@ func (b *Broker) WatchTopic(ctx context.Context, topic string) (*Watch, error) {
 		user := ""
 		if a := st.account; a != nil {
 			user = a.id
-			since[user] = a.since
+			since[user] = time.Unix(0, a.since)
 		}
 		w.counts[user]++
 	}
