@@ -101,8 +101,26 @@ func (f *firstUsers) users() []User {
 // foundSubscribers holds the streams that subscribe to a topic.
 type foundSubscribers struct {
 	topic      string
-	byName     [][]*Stream // found in groups
-	byPatterns []*Stream   // found by the topic's patterns, once for each that matches
+	byName     [][]*Stream // in the topic's groups, by shard
+	byPatterns [][]*Stream // in the tree of patterns, once for each name that matches, in pieces
+}
+
+// maxPiece is the largest number of streams in a piece of foundSubscribers.byPatterns.
+// Growing one slice under the lock would take several times as long.
+const maxPiece = 4096
+
+// addByPattern adds a stream from the tree of patterns.
+func (f *foundSubscribers) addByPattern(st *Stream) {
+	last := len(f.byPatterns) - 1
+	if last < 0 || len(f.byPatterns[last]) == cap(f.byPatterns[last]) {
+		size := 16
+		if last >= 0 {
+			size = min(2*len(f.byPatterns[last]), maxPiece)
+		}
+		f.byPatterns = append(f.byPatterns, make([]*Stream, 0, size))
+		last++
+	}
+	f.byPatterns[last] = append(f.byPatterns[last], st)
 }
 
 // findSubscribers returns the streams that subscribe to a topic.
@@ -149,7 +167,7 @@ func (b *Broker) startFinding(found *foundSubscribers, lists chan<- []*Stream, w
 		b.addTopicWatch(w)
 	}
 
-	b.topics.patterns.Match(found.topic, func(st *Stream) { found.byPatterns = append(found.byPatterns, st) })
+	b.topics.patterns.Match(found.topic, found.addByPattern)
 	entry, ok := b.topics.byName.Get(&topic{name: found.topic})
 	if !ok {
 		return 0, nil
@@ -206,21 +224,23 @@ func (f *foundSubscribers) each(yield func(*Stream) bool) {
 		}
 	}
 
-	matched := make(map[*Stream]struct{}) // those that may be found again
 	pattern := isPattern(f.topic)
-	for _, st := range f.byPatterns {
-		if len(st.topics.names) > 1 {
-			if _, again := matched[st]; again {
+	seen := make(map[*Stream]struct{}) // those that may be found again
+	for _, piece := range f.byPatterns {
+		for _, st := range piece {
+			if len(st.topics.names) > 1 {
+				if _, again := seen[st]; again {
+					continue
+				}
+				seen[st] = struct{}{}
+			}
+			// The tree takes a last token ">" of the topic for any token.
+			if pattern && !st.topics.cover(f.topic) {
 				continue
 			}
-			matched[st] = struct{}{}
-		}
-		// The tree takes a last token ">" for any token.
-		if pattern && !st.topics.cover(f.topic) {
-			continue
-		}
-		if !yield(st) {
-			return
+			if !yield(st) {
+				return
+			}
 		}
 	}
 }
