@@ -182,10 +182,10 @@ func newHookCrowd(t *testing.T, nodes []*clusterNode, users int) *hookCrowd {
 	return c
 }
 
-// staysAway reports whether a user remains disconnected in the end.
+// staysAway reports whether a user is disconnected in the end.
 func staysAway(user int) bool { return user%3 == 0 }
 
-// settle makes users stay connected or stay away, and returns those who stay connected,
+// settle makes users stay connected or disconnected, and returns the connected ones,
 // as the receiver names them.
 func (c *hookCrowd) settle() (online []string) {
 	close(c.stopping)

@@ -8,7 +8,7 @@ import (
 	"github.com/peald/peald/internal/presence"
 )
 
-// picture is what a follower knows.
+// picture holds what a follower knows.
 type picture struct {
 	f             *presence.Follower
 	users, topics map[string]int
