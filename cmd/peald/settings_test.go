@@ -128,6 +128,19 @@ func TestPrecedence(t *testing.T) {
 			[]daemon.Hook{{URL: "https://b.example", Secret: hookSecret}},
 			[]daemon.Hook{},
 		},
+		{
+			"sources",
+			"[{name: a, postgres: {url: postgres://h/a, table: t, dead_letter: d}, map: {topic: 'x.{column.id}', retain: 'true'}}]",
+			`[{"name":"b","postgres":{"url":"postgres://h/b"}}]`,
+			`[{"name":"c","postgres":{"url":"postgres://h/c"},"map":{"everyone":"true"}}]`,
+			[]daemon.Source(nil),
+			[]daemon.Source{{
+				Name: "a", Postgres: &daemon.PostgresSource{URL: "postgres://h/a", Table: "t", DeadLetter: "d"},
+				Map: daemon.SourceMap{Topic: "x.{column.id}", Retain: "true"},
+			}},
+			[]daemon.Source{{Name: "b", Postgres: &daemon.PostgresSource{URL: "postgres://h/b"}}},
+			[]daemon.Source{{Name: "c", Postgres: &daemon.PostgresSource{URL: "postgres://h/c"}, Map: daemon.SourceMap{Everyone: "true"}}},
+		},
 	} {
 		t.Run(test.key, func(t *testing.T) {
 			t.Parallel()
@@ -300,6 +313,12 @@ func TestInvalidSettings(t *testing.T) {
 		"unknown event of a hook":    {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', secret: hunter2, events: [away]}]\n", []string{`hooks[0].events: given "away"; want user.online, `}},
 		"hooks that aren't JSON":     {nil, []string{"PEALD_HOOKS=hunter2"}, "", "", []string{"hooks: given a value (hidden because it may be a secret) in PEALD_HOOKS; want a JSON list such as"}},
 		"number for a delay":         {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', delay: 5}]\n", []string{"hooks[0].delay: given a value (hidden", "want a duration such as"}},
+		"unknown kind of source":     {nil, nil, "p.yaml", "sources:\n  - {name: a, oracle: {url: x}}\n", []string{`sources[0]: given "oracle" in `, "p.yaml; want a section with some of name, map, postgres"}},
+		"misspelled part of source":  {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 'postgres://u:hunter2@h/d', dead_leter: x}}\n", []string{`sources[0].postgres: given "dead_leter" in `, "did you mean dead_letter?"}},
+		"unknown part of a map":      {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: x}, map: {audience: x}}\n", []string{`sources[0].map: given "audience" in `, "want a section with some of topic, user_id, everyone"}},
+		"text for a source":          {nil, nil, "p.yaml", "sources: ['postgres://u:hunter2@h/d']\n", []string{"sources[0]: given a value (hidden because it may be a secret) in "}},
+		"sources that aren't JSON":   {nil, []string{"PEALD_SOURCES=postgres://u:hunter2@h/d"}, "", "", []string{"sources: given a value (hidden because it may be a secret) in PEALD_SOURCES; want a JSON list such as"}},
+		"number for a URL":           {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 5}}\n", []string{"sources[0].postgres.url: given a value (hidden"}},
 		"unlike any variable":        {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: unknown environment variable; peald config --defaults lists all settings"}},
 		"unknown variable":           {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: unknown environment variable; did you mean PEALD_SSE_ADDR?"}},
 		"number for a text":          {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml; want a string"}},
@@ -354,12 +373,14 @@ func TestPrintedConfigMasksSecrets(t *testing.T) {
 	cfg := daemon.Defaults()
 	cfg.Auth.JWT.HMACSecret = strings.Repeat("hunter2", 5)
 	cfg.Control.Tokens = []daemon.Token{{Name: "shop", Token: "hunter2"}}
+	cfg.Sources = []daemon.Source{{Name: "outbox", Postgres: &daemon.PostgresSource{URL: "postgres://u:hunter2@h/d", Table: "app.outbox"}}}
 
 	var out bytes.Buffer
 	if err := printConfig(&out, cfg, false); err != nil {
 		t.Fatal(err)
 	}
-	if text := out.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "name: shop") {
+	if text := out.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "name: shop") ||
+		!strings.Contains(text, "name: outbox") || !strings.Contains(text, "table: app.outbox") {
 		t.Errorf("printed:\n%s", text)
 	}
 	if _, err := load(t, nil, nil, "peald.yaml", out.String()); err == nil {
@@ -395,7 +416,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
 
-		back.Control.Tokens, back.Hooks = cfg.Control.Tokens, cfg.Hooks // [] instead of nil
+		back.Control.Tokens, back.Hooks, back.Sources = cfg.Control.Tokens, cfg.Hooks, cfg.Sources // [] instead of nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())
 		}
