@@ -19,7 +19,7 @@ const (
 	unreadyGrace = 2 * time.Second
 
 	firstRunDelay = time.Second
-	maxRunDelay   = 30 * time.Second
+	maxRunDelay   = 15 * time.Second
 )
 
 // errEnded is the failure of a reader that returned without an error.

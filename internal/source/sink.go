@@ -41,7 +41,8 @@ type Settled struct {
 type Rejected struct {
 	// Index is the record's index in the records passed to [Sink.Publish].
 	Index int
-	// Err is the reason. It contains nothing of the record's value.
+	// Err is the reason. It may name the audience or the type of the event, and contains
+	// nothing else of the record.
 	Err error
 }
 

@@ -53,12 +53,8 @@ func StartPostgres(tb testing.TB) *Postgres {
 		tb.Fatal(err)
 	}
 
-	p := &Postgres{Addr: addr, program: findServer(tb), dir: tb.TempDir(), credential: unprivileged(tb)}
-	if p.credential != nil {
-		if err := os.Chown(p.dir, int(p.credential.Uid), int(p.credential.Gid)); err != nil {
-			tb.Fatal(err)
-		}
-	}
+	p := &Postgres{Addr: addr, program: findServer(tb), credential: unprivileged(tb)}
+	p.dir = ownedDir(tb, p.credential)
 
 	// The superuser has a name of its own, since the current user's isn't known everywhere.
 	initdb := p.command(filepath.Join(filepath.Dir(p.program), "initdb"), "--no-sync", "--auth=trust", "--username=postgres",
@@ -128,6 +124,27 @@ func unprivileged(tb testing.TB) *syscall.Credential {
 	pealdtest.Missingf(tb, "there is no unprivileged user to run PostgreSQL")
 
 	return nil
+}
+
+// ownedDir creates a directory that belongs to a user, and removes it after the test.
+func ownedDir(tb testing.TB, credential *syscall.Credential) string {
+	tb.Helper()
+
+	//nolint:usetesting // other users may not search the directories of a test
+	dir, err := os.MkdirTemp("", "peald-test-")
+	if err == nil && credential != nil {
+		err = os.Chown(dir, int(credential.Uid), int(credential.Gid))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			tb.Error(err)
+		}
+	})
+
+	return dir
 }
 
 func (p *Postgres) data() string { return filepath.Join(p.dir, "data") }

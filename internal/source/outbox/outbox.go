@@ -74,6 +74,7 @@ func Schema(table, deadLetter []string) string {
 
 	text := strings.NewReplacer(
 		"TABLE_NAME", Quote(table),
+		"SEQUENCE_NAME", inSchema(name+"_id_seq"),
 		"NUMBER_FUNCTION", inSchema(TriggerFunction),
 		"NOTIFY_FUNCTION", inSchema("peald_outbox_notify"),
 		"NUMBER_TRIGGER", Quote([]string{name + "_number"}),
@@ -90,10 +91,11 @@ func Schema(table, deadLetter []string) string {
 
 const schema = `-- The table from which peald publishes messages. Insert a row in the transaction that
 -- makes the change; peald deletes the row once the message is published.
+CREATE SEQUENCE SEQUENCE_NAME;
 CREATE TABLE TABLE_NAME (
-    id              bigint      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    topic           text,                           -- set exactly one of topic,
-    user_id         text,                           -- user_id
+    id              bigint      PRIMARY KEY,            -- assigned by a trigger
+    topic           text,                               -- set exactly one of topic,
+    user_id         text,                               -- user_id
     everyone        boolean     NOT NULL DEFAULT false, -- and everyone
     event           text,
     data            text        NOT NULL,
@@ -103,6 +105,7 @@ CREATE TABLE TABLE_NAME (
     retain          boolean     NOT NULL DEFAULT false,
     created_at      timestamptz NOT NULL DEFAULT now()
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000);
+ALTER SEQUENCE SEQUENCE_NAME OWNED BY TABLE_NAME.id;
 
 -- Assigns ids. The advisory lock is shared, so writers don't wait for each other. It
 -- shows peald which audiences may still get rows with smaller ids from transactions that

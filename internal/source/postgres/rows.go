@@ -128,7 +128,7 @@ func (t *table) query(after int64, b *barriers) (sql string, args []any) {
 	// The window adds up the sizes of the rows before each row.
 	sql = fmt.Sprintf(`SELECT %s FROM (
 		SELECT *, sum(%s) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
-			SELECT %s FROM %s WHERE id > $1%s ORDER BY id LIMIT $2
+			SELECT %s FROM %s WHERE id > $1::bigint%s ORDER BY id LIMIT $2
 		) AS ready
 	) AS sized WHERE coalesce(before, 0) < $3 ORDER BY id`,
 		strings.Join(names, ", "), strings.Join(sizes, " + "), strings.Join(values, ", "), t.name, complete)
@@ -228,7 +228,7 @@ func (s *session) report() error {
 		counted, span int64
 		since         *time.Time
 	)
-	err := s.conn.QueryRow(ctx, fmt.Sprintf(`SELECT (SELECT count(*) FROM (SELECT FROM %[1]s LIMIT $1) AS some),
+	err := s.conn.QueryRow(ctx, fmt.Sprintf(`SELECT (SELECT count(*) FROM (SELECT FROM %[1]s LIMIT $1) AS first),
 		(SELECT coalesce(max(id) - min(id) + 1, 0) FROM %[1]s), (SELECT %[2]s FROM %[1]s ORDER BY id LIMIT 1)`, s.table.name, at), maxCounted).
 		Scan(&counted, &span, &since)
 	if err != nil {
