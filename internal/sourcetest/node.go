@@ -15,8 +15,8 @@ import (
 	"github.com/peald/peald/internal/source"
 )
 
-// patience is the time limit for operations that take moments on an idle machine.
-const patience = 2 * time.Minute
+// nodePatience is the time limit for operations that take moments on an idle machine.
+const nodePatience = 2 * time.Minute
 
 // Publisher is a [source.Publisher] that records messages. Like a broker, it publishes a
 // message with the same idempotency key only once. Several nodes may share it, as the
@@ -94,7 +94,7 @@ func (p *Publisher) Data() []string {
 func (p *Publisher) WaitFor(tb testing.TB, n int) {
 	tb.Helper()
 
-	enough := pealdtest.Eventually(patience, func() bool { return len(p.Messages()) >= n })
+	enough := pealdtest.Eventually(nodePatience, func() bool { return len(p.Messages()) >= n })
 	if got := len(p.Messages()); !enough || got > n {
 		tb.Fatalf("%d messages are published, want %d", got, n)
 	}
@@ -190,7 +190,7 @@ func (n *Node) Status() source.Status {
 func (n *Node) WaitForState(tb testing.TB, state source.State) {
 	tb.Helper()
 
-	if !pealdtest.Eventually(patience, func() bool { return n.Status().State == state }) {
+	if !pealdtest.Eventually(nodePatience, func() bool { return n.Status().State == state }) {
 		tb.Fatalf("the source is %s, want %s; its last error: %s", n.Status().State, state, n.Status().LastError)
 	}
 }
@@ -199,7 +199,7 @@ func (n *Node) WaitForState(tb testing.TB, state source.State) {
 func (n *Node) WaitForLag(tb testing.TB, records int64) {
 	tb.Helper()
 
-	if !pealdtest.Eventually(patience, func() bool { return n.Status().Lag.Records == records }) {
+	if !pealdtest.Eventually(nodePatience, func() bool { return n.Status().Lag.Records == records }) {
 		tb.Fatalf("the source has a lag of %d records, want %d", n.Status().Lag.Records, records)
 	}
 }
@@ -208,7 +208,7 @@ func (n *Node) WaitForLag(tb testing.TB, records int64) {
 func (n *Node) WaitForError(tb testing.TB, parts ...string) {
 	tb.Helper()
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !pealdtest.Eventually(nodePatience, func() bool {
 		last := n.Status().LastError
 		return last != "" && !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(last, part) })
 	}) {

@@ -1,7 +1,6 @@
 package redis
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 
@@ -18,15 +17,10 @@ func (c Config) newClient(concurrency int) (goredis.UniversalClient, error) {
 		return nil, errors.New("redis.url isn't valid") // the error may contain parts of the password
 	}
 
-	if o.TLSConfig != nil && c.TLS.Active() {
-		cfg, err := c.TLS.Config()
-		if err != nil {
+	if c.TLS.Active() {
+		if o.TLSConfig, err = c.TLS.Config(); err != nil {
 			return nil, fmt.Errorf("redis.%w", err)
 		}
-
-		cfg.ServerName = cmp.Or(cfg.ServerName, o.TLSConfig.ServerName)
-		cfg.InsecureSkipVerify = o.TLSConfig.InsecureSkipVerify //nolint:gosec // only if the URL has skip_verify=true
-		o.TLSConfig = cfg
 	}
 
 	// A read that is repeated would skip the entries in the reply that was lost.

@@ -17,7 +17,7 @@ type Config struct {
 	URL string
 	// Cluster is true if URL is the address of nodes of a Redis Cluster.
 	Cluster bool
-	// TLS configures connections further if the URL starts with rediss://.
+	// TLS configures TLS, which a URL that starts with rediss:// turns on, too.
 	TLS source.TLS
 	// Streams are the keys of the streams to read.
 	Streams []string
@@ -80,8 +80,8 @@ func (c Config) validateConnection() error {
 		return &source.SettingError{Field: "redis.url", Given: given, Want: wantURL}
 	}
 
-	if c.TLS.Active() && !strings.HasPrefix(c.URL, "rediss:") {
-		return &source.SettingError{Field: "redis.tls", Given: "settings, but redis.url doesn't use TLS", Want: "a URL that starts with rediss://"}
+	if c.TLS.Active() && strings.HasPrefix(c.URL, "unix:") {
+		return &source.SettingError{Field: "redis.tls", Given: "settings for a socket file", Want: "none, because socket files don't use TLS"}
 	}
 
 	return c.TLS.Validate("redis.tls.")
