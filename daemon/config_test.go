@@ -41,7 +41,7 @@ func TestSettingKeys(t *testing.T) {
 		broker.shards broker.queue_bytes broker.slow_consumer
 		history.max_events history.max_bytes history.max_age history.idempotency_window
 		retain.max_events retain.max_bytes
-		topics
+		topics sources
 		cluster.mode cluster.name cluster.addr cluster.advertise cluster.peers cluster.dir cluster.replicas cluster.sync cluster.secret
 		cluster.tls.cert_file cluster.tls.key_file cluster.tls.ca_file
 		cluster.url cluster.credentials_file

@@ -115,6 +115,19 @@ func TestPrecedence(t *testing.T) {
 			[]daemon.TopicPolicy{{Pattern: "c", History: daemon.TopicHistory{MaxAge: new(time.Duration(0))}}},
 			[]daemon.TopicPolicy{{Pattern: "d"}, {Pattern: ">", Anonymous: new(true)}},
 		},
+		{
+			"sources",
+			"[{name: a, postgres: {url: postgres://h/a, table: t, dead_letter: d}, map: {topic: 'x.{column.id}', retain: 'true'}}]",
+			`[{"name":"b","postgres":{"url":"postgres://h/b"}}]`,
+			`[{"name":"c","postgres":{"url":"postgres://h/c"},"map":{"everyone":"true"}}]`,
+			[]daemon.Source(nil),
+			[]daemon.Source{{
+				Name: "a", Postgres: &daemon.PostgresSource{URL: "postgres://h/a", Table: "t", DeadLetter: "d"},
+				Map: daemon.SourceMap{Topic: "x.{column.id}", Retain: "true"},
+			}},
+			[]daemon.Source{{Name: "b", Postgres: &daemon.PostgresSource{URL: "postgres://h/b"}}},
+			[]daemon.Source{{Name: "c", Postgres: &daemon.PostgresSource{URL: "postgres://h/c"}, Map: daemon.SourceMap{Everyone: "true"}}},
+		},
 	} {
 		t.Run(test.key, func(t *testing.T) {
 			t.Parallel()
@@ -283,6 +296,12 @@ func TestInvalidSettings(t *testing.T) {
 		"text in a policy":           {nil, nil, "p.yaml", "topics: [{pattern: a, history: {max_age: soon}}]\n", []string{`topics[0].history.max_age: given "soon" in `, "want a duration such as"}},
 		"policies that aren't JSON":  {nil, []string{"PEALD_TOPICS=prices.>"}, "", "", []string{`topics: given "prices.>" in PEALD_TOPICS; want a JSON list such as`}},
 		"policies and more in JSON":  {[]string{`--topics=[],"log.level":[]`}, nil, "", "", []string{"topics: given ", "want a JSON list such as"}},
+		"unknown kind of source":     {nil, nil, "p.yaml", "sources:\n  - {name: a, oracle: {url: x}}\n", []string{`sources[0]: given "oracle" in `, "p.yaml; want a section with some of name, map, postgres"}},
+		"misspelled part of source":  {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 'postgres://u:hunter2@h/d', dead_leter: x}}\n", []string{`sources[0].postgres: given "dead_leter" in `, "did you mean dead_letter?"}},
+		"unknown part of a map":      {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: x}, map: {audience: x}}\n", []string{`sources[0].map: given "audience" in `, "want a section with some of topic, user_id, everyone"}},
+		"text for a source":          {nil, nil, "p.yaml", "sources: ['postgres://u:hunter2@h/d']\n", []string{"sources[0]: given a value (hidden because it may be a secret) in "}},
+		"sources that aren't JSON":   {nil, []string{"PEALD_SOURCES=postgres://u:hunter2@h/d"}, "", "", []string{"sources: given a value (hidden because it may be a secret) in PEALD_SOURCES; want a JSON list such as"}},
+		"number for a URL":           {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 5}}\n", []string{"sources[0].postgres.url: given a value (hidden"}},
 		"unlike any variable":        {nil, []string{"PEALD_FOO=1"}, "", "", []string{"PEALD_FOO: unknown environment variable; peald config --defaults lists all settings"}},
 		"unknown variable":           {nil, []string{"PEALD_SSE_ADRR=:1"}, "", "", []string{"PEALD_SSE_ADRR: unknown environment variable; did you mean PEALD_SSE_ADDR?"}},
 		"number for a text":          {nil, nil, "p.yaml", "sse:\n  addr: 8080\n", []string{"sse.addr: given 8080 in ", "p.yaml; want a string"}},
@@ -337,12 +356,14 @@ func TestPrintedConfigMasksSecrets(t *testing.T) {
 	cfg := daemon.Defaults()
 	cfg.Auth.JWT.HMACSecret = strings.Repeat("hunter2", 5)
 	cfg.Control.Tokens = []daemon.Token{{Name: "shop", Token: "hunter2"}}
+	cfg.Sources = []daemon.Source{{Name: "outbox", Postgres: &daemon.PostgresSource{URL: "postgres://u:hunter2@h/d", Table: "app.outbox"}}}
 
 	var out bytes.Buffer
 	if err := printConfig(&out, cfg, false); err != nil {
 		t.Fatal(err)
 	}
-	if text := out.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "name: shop") {
+	if text := out.String(); strings.Contains(text, "hunter2") || !strings.Contains(text, "name: shop") ||
+		!strings.Contains(text, "name: outbox") || !strings.Contains(text, "table: app.outbox") {
 		t.Errorf("printed:\n%s", text)
 	}
 	if _, err := load(t, nil, nil, "peald.yaml", out.String()); err == nil {
@@ -378,7 +399,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
 
-		back.Control.Tokens = cfg.Control.Tokens // [] instead of nil
+		back.Control.Tokens, back.Sources = cfg.Control.Tokens, cfg.Sources // [] instead of nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())
 		}

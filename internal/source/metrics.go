@@ -1,6 +1,7 @@
 package source
 
 import (
+	"math"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,38 +11,52 @@ import (
 type metric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
-	value func(s Status, now time.Time) (value float64, ok bool)
+	value func(s Status, now time.Time) float64
 }
 
 func metrics() []metric {
-	of := func(kind prometheus.ValueType, name, help string, value func(s Status, now time.Time) (float64, bool)) metric {
+	of := func(kind prometheus.ValueType, name, help string, value func(s Status, now time.Time) float64) metric {
 		return metric{prometheus.NewDesc("peald_source_"+name, help, []string{"source"}, nil), kind, value}
 	}
 	counter := func(name, help string, value func(s Status) int64) metric {
-		return of(prometheus.CounterValue, name, help, func(s Status, _ time.Time) (float64, bool) { return float64(value(s)), true })
+		return of(prometheus.CounterValue, name, help, func(s Status, _ time.Time) float64 { return float64(value(s)) })
 	}
 
 	return []metric{
-		of(prometheus.GaugeValue, "active", "Whether this node reads the source, or some of its partitions.",
-			func(s Status, _ time.Time) (float64, bool) {
-				if s.State == StateActive {
-					return 1, true
-				}
-				return 0, true
-			}),
-		of(prometheus.GaugeValue, "lag_records", "Records of the source that aren't published yet. Only nodes that read the source report it.",
-			func(s Status, _ time.Time) (float64, bool) { return float64(s.Lag.Records), s.Lag.Records >= 0 }),
-		of(prometheus.GaugeValue, "lag_seconds", "Age of the source's oldest record that isn't published yet; 0 if there is none. Only nodes that read the source report it.",
-			func(s Status, now time.Time) (float64, bool) {
-				if s.Lag.Since.IsZero() {
-					return 0, s.Lag.Records == 0
-				}
-				return max(now.Sub(s.Lag.Since).Seconds(), 0), true
-			}),
+		of(prometheus.GaugeValue, "active", "Whether this node reads the source, or some of its partitions, and can publish.", active),
+		of(prometheus.GaugeValue, "lag_records", "Records of the source that aren't published yet; NaN on nodes that don't read the source. Large numbers may be estimates.", lagRecords),
+		of(prometheus.GaugeValue, "lag_seconds", "Age of the source's oldest record that isn't published yet; 0 if there is none, NaN on nodes that don't read the source.", lagSeconds),
 		counter("published_total", "Records of the source that this node has published, including those that had been published before.",
 			func(s Status) int64 { return s.Published }),
 		counter("rejected_total", "Records of the source that can't be published.", func(s Status) int64 { return s.Rejected }),
 		counter("failures_total", "Failures of the source's reader. It is restarted each time.", func(s Status) int64 { return s.Failures }),
+	}
+}
+
+func active(s Status, _ time.Time) float64 {
+	if s.State == StateActive {
+		return 1
+	}
+
+	return 0
+}
+
+func lagRecords(s Status, _ time.Time) float64 {
+	if s.Lag.Records < 0 {
+		return math.NaN()
+	}
+
+	return float64(s.Lag.Records)
+}
+
+func lagSeconds(s Status, now time.Time) float64 {
+	switch {
+	case !s.Lag.Since.IsZero():
+		return max(now.Sub(s.Lag.Since).Seconds(), 0)
+	case s.Lag.Records == 0:
+		return 0
+	default:
+		return math.NaN()
 	}
 }
 
@@ -58,9 +73,7 @@ func (m *Manager) Collect(ch chan<- prometheus.Metric) {
 
 	for _, s := range m.Statuses() {
 		for _, metric := range m.metrics {
-			if value, ok := metric.value(s, now); ok {
-				ch <- prometheus.MustNewConstMetric(metric.desc, metric.kind, value, s.Name)
-			}
+			ch <- prometheus.MustNewConstMetric(metric.desc, metric.kind, metric.value(s, now), s.Name)
 		}
 	}
 }
