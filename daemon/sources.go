@@ -75,7 +75,7 @@ func (s Source) kinds() (kinds []source.Kind) {
 		kinds = append(kinds, s.NATS.internal())
 	}
 	if s.Redis != nil {
-		kinds = append(kinds, s.Redis.config())
+		kinds = append(kinds, s.Redis.internal())
 	}
 
 	return kinds

@@ -9,13 +9,14 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 // BenchmarkRead measures how many entries with 100 bytes of data are read, published and
 // acknowledged. The publisher only counts.
 func BenchmarkRead(b *testing.B) {
-	s := startServer(b)
-	client := s.client(b)
+	s := sourcetest.StartRedis(b)
+	client := s.Client(b)
 	data := strings.Repeat("x", 100)
 
 	for left := b.N; left > 0; left -= 1000 {

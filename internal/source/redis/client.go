@@ -1,11 +1,8 @@
 package redis
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -20,9 +17,9 @@ func (c Config) newClient(concurrency int) (goredis.UniversalClient, error) {
 		return nil, errors.New("redis.url isn't valid") // the error may contain parts of the password
 	}
 
-	if o.TLSConfig != nil {
-		if err := c.loadFiles(o.TLSConfig); err != nil {
-			return nil, err
+	if c.TLS.Active() {
+		if o.TLSConfig, err = c.TLS.Config(); err != nil {
+			return nil, fmt.Errorf("redis.%w", err)
 		}
 	}
 
@@ -40,30 +37,4 @@ func (c Config) newClient(concurrency int) (goredis.UniversalClient, error) {
 	logging.Disable()
 
 	return goredis.NewUniversalClient(o), nil
-}
-
-// loadFiles adds the certificates in the configured files to cfg.
-func (c Config) loadFiles(cfg *tls.Config) error {
-	if c.CAFile != "" {
-		pem, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return fmt.Errorf("redis.ca_file: %w", err)
-		}
-
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return fmt.Errorf("redis.ca_file: %s contains no certificate", c.CAFile)
-		}
-	}
-
-	if c.CertFile != "" {
-		certificate, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return fmt.Errorf("redis.cert_file: %w", err)
-		}
-
-		cfg.Certificates = []tls.Certificate{certificate}
-	}
-
-	return nil
 }

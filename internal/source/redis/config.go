@@ -17,11 +17,8 @@ type Config struct {
 	URL string
 	// Cluster is true if URL is the address of nodes of a Redis Cluster.
 	Cluster bool
-	// CAFile is a PEM file with the authorities that may sign the server's certificate;
-	// empty for those that the system trusts.
-	CAFile string
-	// CertFile and KeyFile are PEM files with the client's certificate; empty for none.
-	CertFile, KeyFile string
+	// TLS configures TLS, which a URL that starts with rediss:// turns on, too.
+	TLS source.TLS
 	// Streams are the keys of the streams to read.
 	Streams []string
 	// Group is the consumer group. No other program may read through it.
@@ -74,7 +71,7 @@ func (c Config) Validate() error {
 }
 
 // validateConnection validates the settings of the connection.
-func (c Config) validateConnection() *source.SettingError {
+func (c Config) validateConnection() error {
 	if _, err := c.options(); err != nil || c.URL == "" {
 		given := "***" // the error may contain parts of the password
 		if c.URL == "" {
@@ -83,22 +80,11 @@ func (c Config) validateConnection() *source.SettingError {
 		return &source.SettingError{Field: "redis.url", Given: given, Want: wantURL}
 	}
 
-	if (c.CAFile != "" || c.CertFile != "") && !strings.HasPrefix(c.URL, "rediss:") {
-		field, given := "redis.ca_file", c.CAFile
-		if given == "" {
-			field, given = "redis.cert_file", c.CertFile
-		}
-		return &source.SettingError{Field: field, Given: strconv.Quote(given), Want: "no file, unless redis.url starts with rediss://"}
-	}
-	if (c.CertFile == "") != (c.KeyFile == "") {
-		field, given := "redis.cert_file", c.CertFile
-		if given != "" {
-			field, given = "redis.key_file", c.KeyFile
-		}
-		return &source.SettingError{Field: field, Given: strconv.Quote(given), Want: "both redis.cert_file and redis.key_file, or neither"}
+	if c.TLS.Active() && strings.HasPrefix(c.URL, "unix:") {
+		return &source.SettingError{Field: "redis.tls", Given: "settings for a socket file", Want: "none, because socket files don't use TLS"}
 	}
 
-	return nil
+	return c.TLS.Validate("redis.tls.")
 }
 
 // options returns the settings of the connection, without the files. Its error may

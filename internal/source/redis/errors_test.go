@@ -8,6 +8,7 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/redis"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 // permissions are those that docs/sources.md lists.
@@ -16,7 +17,7 @@ const permissions = "~events ~dead ~peald:source:* " +
 
 // startWithUsers starts a server whose default user has the password "adminsecret".
 // Permissions holds the permissions of other users, whose password is "usersecret".
-func startWithUsers(tb testing.TB, permissions map[string]string) *server {
+func startWithUsers(tb testing.TB, permissions map[string]string) *sourcetest.Redis {
 	tb.Helper()
 
 	args := []string{"--requirepass", "adminsecret"}
@@ -25,9 +26,9 @@ func startWithUsers(tb testing.TB, permissions map[string]string) *server {
 		args = append(args, strings.Fields(rules)...)
 	}
 
-	s := newServer(tb, args...)
-	s.password = "adminsecret"
-	s.start(tb)
+	s := sourcetest.NewRedis(tb, args...)
+	s.Password = "adminsecret"
+	s.Start(tb)
 
 	return s
 }
@@ -40,7 +41,7 @@ func TestErrorsNameTheProblem(t *testing.T) {
 		"weak":      permissions + " -xreadgroup",
 		"elsewhere": strings.ReplaceAll(permissions, "~events", "~other"),
 	})
-	if err := s.client(t).Set(t.Context(), "text", "x", 0).Err(); err != nil {
+	if err := s.Client(t).Set(t.Context(), "text", "x", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
 
@@ -48,17 +49,17 @@ func TestErrorsNameTheProblem(t *testing.T) {
 		change func(*redis.Config)
 		want   []string
 	}{
-		"password":       {func(c *redis.Config) { c.URL = "redis://peald:wrongsecret@" + s.addr }, []string{"WRONGPASS"}},
+		"password":       {func(c *redis.Config) { c.URL = "redis://peald:wrongsecret@" + s.Addr }, []string{"WRONGPASS"}},
 		"no password":    {func(*redis.Config) {}, []string{"NOAUTH"}},
-		"command":        {func(c *redis.Config) { c.URL = "redis://weak:usersecret@" + s.addr }, []string{`"events"`, "XREADGROUP", "can't run this command"}},
-		"key":            {func(c *redis.Config) { c.URL = "redis://elsewhere:usersecret@" + s.addr }, []string{`"events"`, "NOPERM"}},
-		"type":           {func(c *redis.Config) { c.URL, c.Streams = "redis://:adminsecret@"+s.addr, []string{"text"} }, []string{`"text"`, "WRONGTYPE"}},
-		"database":       {func(c *redis.Config) { c.URL = "redis://:adminsecret@" + s.addr + "/99" }, []string{"DB index"}},
+		"command":        {func(c *redis.Config) { c.URL = "redis://weak:usersecret@" + s.Addr }, []string{`"events"`, "XREADGROUP", "can't run this command"}},
+		"key":            {func(c *redis.Config) { c.URL = "redis://elsewhere:usersecret@" + s.Addr }, []string{`"events"`, "NOPERM"}},
+		"type":           {func(c *redis.Config) { c.URL, c.Streams = "redis://:adminsecret@"+s.Addr, []string{"text"} }, []string{`"text"`, "WRONGTYPE"}},
+		"database":       {func(c *redis.Config) { c.URL = "redis://:adminsecret@" + s.Addr + "/99" }, []string{"DB index"}},
 		"no server":      {func(c *redis.Config) { c.URL = "redis://:usersecret@" + pealdtest.FreeAddrs(t, 1)[0] }, []string{"connection refused"}},
-		"no TLS":         {func(c *redis.Config) { c.URL = "rediss://:adminsecret@" + s.addr + "?read_timeout=1s" }, nil},
-		"no CA file":     {func(c *redis.Config) { c.URL, c.CAFile = "rediss://:adminsecret@"+s.addr, "/nowhere.pem" }, []string{"redis.ca_file", "/nowhere.pem"}},
-		"no certificate": {func(c *redis.Config) { c.URL, c.CertFile, c.KeyFile = "rediss://"+s.addr, "/nowhere.pem", "/nowhere.key" }, []string{"redis.cert_file"}},
-		"not a cluster":  {func(c *redis.Config) { c.URL, c.Cluster = "redis://:adminsecret@"+s.addr, true }, []string{"cluster support disabled"}},
+		"no TLS":         {func(c *redis.Config) { c.URL = "rediss://:adminsecret@" + s.Addr + "?read_timeout=1s" }, nil},
+		"no CA file":     {func(c *redis.Config) { c.TLS.CAFile = "/nowhere.pem" }, []string{"redis.tls.ca_file", "/nowhere.pem"}},
+		"no certificate": {func(c *redis.Config) { c.TLS.CertFile, c.TLS.KeyFile = "/nowhere.pem", "/nowhere.key" }, []string{"redis.tls.cert_file"}},
+		"not a cluster":  {func(c *redis.Config) { c.URL, c.Cluster = "redis://:adminsecret@"+s.Addr, true }, []string{"cluster support disabled"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -66,7 +67,7 @@ func TestErrorsNameTheProblem(t *testing.T) {
 			cfg := config(s, "events")
 			test.change(&cfg)
 
-			got := run(t, "a", newPublisher(), cfg).awaitError(t)
+			got := awaitError(t, run(t, "a", new(sourcetest.Publisher), cfg))
 			for _, part := range test.want {
 				if !strings.Contains(got, part) {
 					t.Errorf("the error is %q, want %q in it", got, part)
@@ -84,20 +85,20 @@ func TestPermissions(t *testing.T) {
 	t.Parallel()
 
 	s := startWithUsers(t, map[string]string{"peald": permissions})
-	admin, to := s.client(t), newPublisher()
+	admin, to := s.Client(t), new(sourcetest.Publisher)
 	addNumbered(t, admin, "events", 0, 100)
 
 	cfg := config(s, "events")
-	cfg.URL, cfg.Delete, cfg.DeadLetter = "redis://peald:usersecret@"+s.addr, true, "dead"
+	cfg.URL, cfg.Delete, cfg.DeadLetter = "redis://peald:usersecret@"+s.Addr, true, "dead"
 	n := run(t, "a", to, cfg)
-	to.awaitNumbered(t, "events", 100)
+	awaitNumbered(t, to, "events", 100)
 
 	add(t, admin, "events", "data", "for nobody")
 	eventually(t, "the entry is in the dead-letter stream", func() error { return hasLength(t, admin, "dead", 1) })
 	eventually(t, "the stream is empty", func() error { return hasLength(t, admin, "events", 0) })
-	eventually(t, "the lag is reported", func() error { return hasLag(n, 0) })
+	n.WaitForLag(t, 0)
 
-	if s := n.status(); s.Failures > 0 {
+	if s := n.Status(); s.Failures > 0 {
 		t.Errorf("the source failed: %s", s.LastError)
 	}
 }
@@ -107,8 +108,8 @@ func TestPermissions(t *testing.T) {
 func TestDeadLetterStreamFails(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 	if err := client.Set(t.Context(), "dead", "not a stream", 0).Err(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,7 @@ func TestDeadLetterStreamFails(t *testing.T) {
 	cfg := config(s, "events")
 	cfg.DeadLetter = "dead"
 	n := run(t, "a", to, cfg)
-	if got := n.awaitError(t); !strings.Contains(got, `"dead"`) || !strings.Contains(got, "WRONGTYPE") {
+	if got := awaitError(t, n); !strings.Contains(got, `"dead"`) || !strings.Contains(got, "WRONGTYPE") {
 		t.Errorf("the error is %q", got)
 	}
 
@@ -133,32 +134,32 @@ func TestTLS(t *testing.T) {
 
 	certificate := pealdtest.NewCertificate(t)
 	addr := pealdtest.FreeAddrs(t, 1)[0]
-	s := startServer(t, "--tls-port", addr[strings.LastIndex(addr, ":")+1:], "--tls-auth-clients", "yes",
+	s := sourcetest.StartRedis(t, "--tls-port", addr[strings.LastIndex(addr, ":")+1:], "--tls-auth-clients", "yes",
 		"--tls-cert-file", certificate.CertFile, "--tls-key-file", certificate.KeyFile, "--tls-ca-cert-file", certificate.CertFile)
-	addNumbered(t, s.client(t), "events", 0, 10)
+	addNumbered(t, s.Client(t), "events", 0, 10)
 
 	cfg := config(s, "events")
 	cfg.URL = "rediss://" + addr
-	if got := run(t, "a", newPublisher(), cfg).awaitError(t); !strings.Contains(got, "x509") {
+	if got := awaitError(t, run(t, "a", new(sourcetest.Publisher), cfg)); !strings.Contains(got, "x509") {
 		t.Errorf("the error without the authority is %q", got)
 	}
 
-	to := newPublisher()
-	cfg.CAFile, cfg.CertFile, cfg.KeyFile = certificate.CertFile, certificate.CertFile, certificate.KeyFile
+	to := new(sourcetest.Publisher)
+	cfg.TLS = source.TLS{CAFile: certificate.CertFile, CertFile: certificate.CertFile, KeyFile: certificate.KeyFile}
 	n := run(t, "a", to, cfg)
-	n.awaitState(t, source.StateActive)
-	to.awaitNumbered(t, "events", 10)
+	n.WaitForState(t, source.StateActive)
+	awaitNumbered(t, to, "events", 10)
 }
 
 func TestSocket(t *testing.T) {
 	t.Parallel()
 
 	path := filepath.Join(t.TempDir(), "redis.sock")
-	s, to := startServer(t, "--unixsocket", path), newPublisher()
-	addNumbered(t, s.client(t), "events", 0, 10)
+	s, to := sourcetest.StartRedis(t, "--unixsocket", path), new(sourcetest.Publisher)
+	addNumbered(t, s.Client(t), "events", 0, 10)
 
 	cfg := config(s, "events")
 	cfg.URL = "unix://" + path
 	run(t, "a", to, cfg)
-	to.awaitNumbered(t, "events", 10)
+	awaitNumbered(t, to, "events", 10)
 }

@@ -4,56 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"slices"
-	"sync"
 	"testing"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"go.uber.org/goleak"
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/redis"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
-// publisher records messages. Like a broker, it publishes a message once per idempotency
-// key.
-type publisher struct {
-	mu       sync.Mutex
-	messages []broker.Message
-	keys     map[string]bool
-	repeated int
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// patience is the time limit for what takes seconds at most on an idle machine.
+const patience = 2 * time.Minute
+
+// config returns the settings for reading streams from s.
+func config(s *sourcetest.Redis, streams ...string) redis.Config {
+	return redis.Config{URL: "redis://" + s.Addr + "/0", Streams: streams, Group: "peald"}
 }
 
-func newPublisher() *publisher { return &publisher{keys: make(map[string]bool)} }
+// run starts a node that reads one source.
+func run(tb testing.TB, name string, to source.Publisher, cfg redis.Config) *sourcetest.Node {
+	tb.Helper()
 
-func (p *publisher) Ready() error { return nil }
+	return sourcetest.Start(tb, name, to, source.Source{Name: "test", Kind: cfg})
+}
 
-func (p *publisher) PublishInOrder(_ context.Context, messages []broker.Message) ([]error, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
+// awaitError waits until the node's source has failed, and returns the error.
+func awaitError(tb testing.TB, n *sourcetest.Node) string {
+	tb.Helper()
 
-	for _, m := range messages {
-		if p.keys[m.IdempotencyKey] {
-			p.repeated++
-			continue
+	eventually(tb, "the source fails", func() error {
+		if n.Status().Failures == 0 {
+			return errors.New("it hasn't")
 		}
-		p.keys[m.IdempotencyKey] = true
-		p.messages = append(p.messages, m)
-	}
 
-	return make([]error, len(messages)), nil
+		return nil
+	})
+
+	return n.Status().LastError
 }
 
-// published returns all messages.
-func (p *publisher) published() []broker.Message {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	return slices.Clone(p.messages)
-}
-
-// data returns the data of all messages to a topic.
-func (p *publisher) data(topic string) (all []string) {
-	for _, m := range p.published() {
+// dataOf returns the data of all messages to a topic.
+func dataOf(p *sourcetest.Publisher, topic string) (all []string) {
+	for _, m := range p.Messages() {
 		if name, _ := m.Audience.Topic(); name == topic {
 			all = append(all, m.Data)
 		}
@@ -64,18 +61,18 @@ func (p *publisher) data(topic string) (all []string) {
 
 // awaitNumbered waits until n messages to a topic have been published, and checks that
 // they are those of addNumbered, in order.
-func (p *publisher) awaitNumbered(tb testing.TB, topic string, n int) {
+func awaitNumbered(tb testing.TB, p *sourcetest.Publisher, topic string, n int) {
 	tb.Helper()
 
 	eventually(tb, "messages are published", func() error {
-		if got := len(p.data(topic)); got < n {
+		if got := len(dataOf(p, topic)); got < n {
 			return fmt.Errorf("%d of %d messages to %s are published", got, n, topic)
 		}
 
 		return nil
 	})
 
-	for i, data := range p.data(topic) {
+	for i, data := range dataOf(p, topic) {
 		if data != fmt.Sprint(i) {
 			tb.Fatalf("message %d to %s is %q; of %d", i, topic, data, n)
 		}
@@ -109,75 +106,64 @@ func (p *heldPublisher) PublishInOrder(ctx context.Context, messages []broker.Me
 	return p.Publisher.PublishInOrder(ctx, messages)
 }
 
-// node is a node of a cluster that reads one source.
-type node struct {
-	manager *source.Manager
-	stop    func()
-}
-
-// run runs a node until the test ends or stop is called.
-func run(tb testing.TB, name string, to source.Publisher, cfg redis.Config) *node {
+// add appends an entry to a stream and returns its id. Values alternates between names
+// and values.
+func add(tb testing.TB, client *goredis.Client, stream string, values ...string) string {
 	tb.Helper()
 
-	if err := cfg.Validate(); err != nil {
+	id, err := client.XAdd(tb.Context(), &goredis.XAddArgs{Stream: stream, Values: values}).Result()
+	if err != nil {
 		tb.Fatal(err)
 	}
 
-	log := slog.New(slog.NewTextHandler(tb.Output(), &slog.HandlerOptions{Level: slog.LevelDebug})).With("node", name)
-	n := &node{manager: source.NewManager(source.Config{Publisher: to, Node: name, Logger: log})}
-	n.manager.Reconfigure([]source.Source{{Name: "test", Kind: cfg}})
-
-	ctx, cancel := context.WithCancel(context.WithoutCancel(tb.Context()))
-
-	var running sync.WaitGroup
-	running.Go(func() { n.manager.Run(ctx) })
-	n.stop = func() {
-		cancel()
-		running.Wait()
-	}
-	tb.Cleanup(n.stop)
-
-	return n
+	return id
 }
 
-// status returns the status of the node's source.
-func (n *node) status() source.Status {
-	if all := n.manager.Statuses(); len(all) == 1 {
-		return all[0]
-	}
-
-	return source.Status{}
-}
-
-// awaitState waits until the node's source is in the given state.
-func (n *node) awaitState(tb testing.TB, want source.State) {
+// addNumbered appends n entries to a stream, for the topic with the stream's name and
+// numbered from first in their data.
+func addNumbered(tb testing.TB, client *goredis.Client, stream string, first, n int) {
 	tb.Helper()
 
-	eventually(tb, "the source is "+string(want), func() error {
-		if s := n.status(); s.State != want {
-			return fmt.Errorf("it is %s (%s)", s.State, s.LastError)
+	_, err := client.Pipelined(tb.Context(), func(p goredis.Pipeliner) error {
+		for i := range n {
+			p.XAdd(tb.Context(), &goredis.XAddArgs{Stream: stream, Values: []string{"topic", stream, "data", fmt.Sprint(first + i)}})
 		}
 
 		return nil
 	})
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
-// awaitError waits until the node's source has failed, and returns the error.
-func (n *node) awaitError(tb testing.TB) string {
+// eventually waits until check returns nil.
+func eventually(tb testing.TB, what string, check func() error) {
 	tb.Helper()
 
-	eventually(tb, "the source fails", func() error {
-		if n.status().Failures == 0 {
-			return errors.New("it hasn't")
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+
+	for deadline := time.After(patience); ; {
+		err := check()
+		if err == nil {
+			return
 		}
 
-		return nil
-	})
-
-	return n.status().LastError
+		select {
+		case <-tick.C:
+		case <-deadline:
+			tb.Fatalf("waiting until %s: %v", what, err)
+		}
+	}
 }
 
-// config returns the settings for reading streams from s.
-func config(s *server, streams ...string) redis.Config {
-	return redis.Config{URL: "redis://" + s.addr + "/0", Streams: streams, Group: "peald"}
+// hasLength returns nil if a stream has n entries.
+func hasLength(tb testing.TB, client *goredis.Client, stream string, n int64) error {
+	tb.Helper()
+
+	if length, err := client.XLen(tb.Context(), stream).Result(); err != nil || length != n {
+		return fmt.Errorf("it has %d entries (%v), want %d", length, err, n)
+	}
+
+	return nil
 }

@@ -12,13 +12,14 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/source"
+	"github.com/peald/peald/internal/sourcetest"
 )
 
 func TestEntriesBecomeMessages(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 
 	// An entry that exists before the group does, and entries that are added later.
 	add(t, client, "events", "topic", "orders.7", "data", `{"n":1}`, "event", "paid", "ttl", "90s", "conflate_key", "k", "retain", "true")
@@ -26,14 +27,14 @@ func TestEntriesBecomeMessages(t *testing.T) {
 	cfg := config(s, "events")
 	cfg.DeadLetter = "dead"
 	n := run(t, "a", to, cfg)
-	n.awaitState(t, source.StateActive)
+	n.WaitForState(t, source.StateActive)
 
 	add(t, client, "events", "user_id", "alice", "data", "hi")
 	rejected := add(t, client, "events", "data", "for nobody", "note", "x")
 	add(t, client, "events", "everyone", "true", "data", "news", "idempotency_key", "own")
 
 	eventually(t, "all are published", func() error {
-		if got := len(to.published()); got != 3 {
+		if got := len(to.Messages()); got != 3 {
 			return fmt.Errorf("%d are", got)
 		}
 
@@ -45,7 +46,7 @@ func TestEntriesBecomeMessages(t *testing.T) {
 		{Audience: broker.ToUser("alice"), Data: "hi"},
 		{Audience: broker.Everyone(), Data: "news", IdempotencyKey: "own"},
 	}
-	for i, got := range to.published() {
+	for i, got := range to.Messages() {
 		if i < 2 {
 			got.IdempotencyKey = ""
 		}
@@ -89,14 +90,14 @@ func acknowledged(tb testing.TB, client *goredis.Client, stream string) error {
 func TestEntriesAreDeleted(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 	addNumbered(t, client, "events", 0, 100)
 
 	cfg := config(s, "events")
 	cfg.Delete = true
 	run(t, "a", to, cfg)
-	to.awaitNumbered(t, "events", 100)
+	awaitNumbered(t, to, "events", 100)
 
 	eventually(t, "the stream is empty", func() error {
 		if length := client.XLen(t.Context(), "events").Val(); length != 0 {
@@ -111,8 +112,8 @@ func TestEntriesAreDeleted(t *testing.T) {
 func TestPendingEntriesAreClaimed(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 	addNumbered(t, client, "events", 0, 100)
 
 	if err := client.XGroupCreate(t.Context(), "events", "peald", "0").Err(); err != nil {
@@ -126,11 +127,11 @@ func TestPendingEntriesAreClaimed(t *testing.T) {
 	}
 
 	run(t, "a", to, config(s, "events"))
-	to.awaitNumbered(t, "events", 100)
+	awaitNumbered(t, to, "events", 100)
 	eventually(t, "all are acknowledged", func() error { return acknowledged(t, client, "events") })
 
 	// The next reader removes the consumer of the one that is gone.
-	s.cut(t)
+	cut(t, s)
 	eventually(t, "the consumer is removed", func() error {
 		consumers, err := client.XInfoConsumers(t.Context(), "events", "peald").Result()
 		if err != nil {
@@ -149,10 +150,10 @@ func TestPendingEntriesAreClaimed(t *testing.T) {
 }
 
 // cut closes the connections of all clients.
-func (s *server) cut(tb testing.TB) {
+func cut(tb testing.TB, s *sourcetest.Redis) {
 	tb.Helper()
 
-	client := s.client(tb)
+	client := s.Client(tb)
 	if err := client.ClientKillByFilter(tb.Context(), "TYPE", "normal", "SKIPME", "yes").Err(); err != nil {
 		tb.Fatal(err)
 	}
@@ -161,29 +162,29 @@ func (s *server) cut(tb testing.TB) {
 func TestOneNodeReads(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 
 	a := run(t, "a", to, config(s, "events"))
-	a.awaitState(t, source.StateActive)
+	a.WaitForState(t, source.StateActive)
 	b := run(t, "b", to, config(s, "events"))
-	b.awaitState(t, source.StateStandby)
+	b.WaitForState(t, source.StateStandby)
 
 	addNumbered(t, client, "events", 0, 10)
-	to.awaitNumbered(t, "events", 10)
+	awaitNumbered(t, to, "events", 10)
 
 	// A node that is stopped releases its lock, so that the other doesn't wait until the
 	// lock expires.
-	a.stop()
-	if n := client.Exists(t.Context(), "peald:source:{events}:events:peald").Val(); n != 0 && b.status().State != source.StateActive {
+	a.Stop()
+	if n := client.Exists(t.Context(), "peald:source:{events}:events:peald").Val(); n != 0 && b.Status().State != source.StateActive {
 		t.Error("the lock was not released")
 	}
-	b.awaitState(t, source.StateActive)
+	b.WaitForState(t, source.StateActive)
 	addNumbered(t, client, "events", 10, 10)
-	to.awaitNumbered(t, "events", 20)
+	awaitNumbered(t, to, "events", 20)
 
-	if to.repeated > 0 {
-		t.Errorf("%d messages were published again", to.repeated)
+	if to.Repeats() > 0 {
+		t.Errorf("%d messages were published again", to.Repeats())
 	}
 }
 
@@ -192,8 +193,8 @@ func TestOneNodeReads(t *testing.T) {
 func TestSuspendedReader(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 	addNumbered(t, client, "events", 0, 1000)
 
 	held := hold(t, to)
@@ -205,16 +206,16 @@ func TestSuspendedReader(t *testing.T) {
 		t.Fatal("there is no lock")
 	}
 	b := run(t, "b", to, config(s, "events"))
-	to.awaitNumbered(t, "events", 1000)
+	awaitNumbered(t, to, "events", 1000)
 
 	close(held.proceed)
-	a.awaitState(t, source.StateStandby)
-	b.awaitState(t, source.StateActive)
+	a.WaitForState(t, source.StateStandby)
+	b.WaitForState(t, source.StateActive)
 	addNumbered(t, client, "events", 1000, 1000)
-	to.awaitNumbered(t, "events", 2000)
+	awaitNumbered(t, to, "events", 2000)
 	eventually(t, "all are acknowledged", func() error { return acknowledged(t, client, "events") })
 
-	if to.repeated == 0 {
+	if to.Repeats() == 0 {
 		t.Error("the suspended reader published nothing")
 	}
 }
@@ -224,25 +225,25 @@ func TestSuspendedReader(t *testing.T) {
 func TestGroupIsMissing(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 	run(t, "a", to, config(s, "events"))
 	addNumbered(t, client, "events", 0, 100)
-	to.awaitNumbered(t, "events", 100)
+	awaitNumbered(t, to, "events", 100)
 	eventually(t, "all are acknowledged", func() error { return acknowledged(t, client, "events") })
 
 	if err := client.XGroupDestroy(t.Context(), "events", "peald").Err(); err != nil {
 		t.Fatal(err)
 	}
 	addNumbered(t, client, "events", 100, 100)
-	to.awaitNumbered(t, "events", 200)
+	awaitNumbered(t, to, "events", 200)
 	eventually(t, "all are acknowledged", func() error { return acknowledged(t, client, "events") })
 
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
 		t.Fatal(err)
 	}
 	addNumbered(t, client, "events", 200, 100)
-	to.awaitNumbered(t, "events", 300)
+	awaitNumbered(t, to, "events", 300)
 
 	// Producers that choose ids may start over.
 	if err := client.FlushAll(t.Context()).Err(); err != nil {
@@ -254,49 +255,49 @@ func TestGroupIsMissing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	to.awaitNumbered(t, "events", 302)
+	awaitNumbered(t, to, "events", 302)
 
-	if to.repeated > 0 {
-		t.Errorf("%d messages were published again", to.repeated)
+	if to.Repeats() > 0 {
+		t.Errorf("%d messages were published again", to.Repeats())
 	}
 }
 
 func TestServerIsKilled(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	to := newPublisher()
+	s := sourcetest.StartRedis(t)
+	to := new(sourcetest.Publisher)
 	n := run(t, "a", to, config(s, "events"))
-	addNumbered(t, s.client(t), "events", 0, 1000)
+	addNumbered(t, s.Client(t), "events", 0, 1000)
 	eventually(t, "some are published", func() error {
-		if len(to.published()) == 0 {
+		if len(to.Messages()) == 0 {
 			return errors.New("none are")
 		}
 
 		return nil
 	})
 
-	s.kill()
-	n.awaitError(t)
-	s.start(t)
+	s.Kill()
+	awaitError(t, n)
+	s.Start(t)
 
-	addNumbered(t, s.client(t), "events", 1000, 1000)
-	to.awaitNumbered(t, "events", 2000)
-	eventually(t, "all are acknowledged", func() error { return acknowledged(t, s.client(t), "events") })
+	addNumbered(t, s.Client(t), "events", 1000, 1000)
+	awaitNumbered(t, to, "events", 2000)
+	eventually(t, "all are acknowledged", func() error { return acknowledged(t, s.Client(t), "events") })
 }
 
 func TestLag(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), hold(t, newPublisher())
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), hold(t, new(sourcetest.Publisher))
 	before := time.Now().Add(-time.Second)
 	addNumbered(t, client, "a", 0, 100)
 	addNumbered(t, client, "b", 0, 50)
 
 	n := run(t, "a", to, config(s, "a", "b", "c"))
 	eventually(t, "the lag is reported", func() error {
-		if lag := n.status().Lag; lag.Records != 150 || lag.Since.Before(before) || lag.Since.After(time.Now().Add(time.Second)) {
+		if lag := n.Status().Lag; lag.Records != 150 || lag.Since.Before(before) || lag.Since.After(time.Now().Add(time.Second)) {
 			return fmt.Errorf("it is %+v", lag)
 		}
 
@@ -305,7 +306,7 @@ func TestLag(t *testing.T) {
 
 	close(to.proceed)
 	eventually(t, "the lag is gone", func() error {
-		if lag := n.status().Lag; lag.Records != 0 || !lag.Since.IsZero() {
+		if lag := n.Status().Lag; lag.Records != 0 || !lag.Since.IsZero() {
 			return fmt.Errorf("it is %+v", lag)
 		}
 
@@ -317,8 +318,8 @@ func TestLag(t *testing.T) {
 func TestLargeEntries(t *testing.T) {
 	t.Parallel()
 
-	s := startServer(t)
-	client, to := s.client(t), newPublisher()
+	s := sourcetest.StartRedis(t)
+	client, to := s.Client(t), new(sourcetest.Publisher)
 	large := strings.Repeat("x", broker.MaxData-10)
 
 	for i := range 40 {
@@ -327,13 +328,13 @@ func TestLargeEntries(t *testing.T) {
 
 	run(t, "a", to, config(s, "events"))
 	eventually(t, "all are published", func() error {
-		if got := len(to.published()); got != 40 {
+		if got := len(to.Messages()); got != 40 {
 			return fmt.Errorf("%d are", got)
 		}
 
 		return nil
 	})
-	for i, data := range to.data("events") {
+	for i, data := range dataOf(to, "events") {
 		if data != fmt.Sprint(i, large) {
 			t.Errorf("message %d is %.20s…", i, data)
 		}

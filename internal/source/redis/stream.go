@@ -46,9 +46,9 @@ type stream struct {
 
 	lock    *lock
 	token   *string // the last lock's, which is kept while the reader isn't running
-	batch   int    // number of entries to read next
-	read    string // last id that the group has read
-	settled string // last id that was acknowledged; empty if unknown
+	batch   int     // number of entries to read next
+	read    string  // last id that the group has read
+	settled string  // last id that was acknowledged; empty if unknown
 }
 
 // run reads the stream until ctx ends or something fails, whenever it can acquire the
