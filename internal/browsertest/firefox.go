@@ -263,7 +263,7 @@ func (p *firefoxPage) console() []string {
 	return append([]string(nil), p.firefox.console[p.context]...)
 }
 
-func (p *firefoxPage) browserProcess() int { return p.firefox.process.cmd.Process.Pid }
+func (p *firefoxPage) browserProcess() int { return p.firefox.cmd.Process.Pid }
 
 func (p *firefoxPage) close() error {
 	p.firefox.focus.Lock()

@@ -21,20 +21,9 @@ func StartIsolated(tb testing.TB, kind Kind) *Browser {
 		return Start(tb, kind)
 	}
 
-	dir, err := os.MkdirTemp(running.dir, "isolated-")
-	if err != nil {
-		tb.Fatal(err)
-	}
+	alone := &processes{dir: tb.TempDir(), isolated: true, chromiumPrograms: running.chromiumPrograms}
 
-	alone := &processes{dir: dir, isolated: true, chromiumPrograms: running.chromiumPrograms}
-
-	tb.Cleanup(func() {
-		alone.stop()
-
-		if err := os.RemoveAll(dir); err != nil {
-			tb.Error(err)
-		}
-	})
+	tb.Cleanup(alone.stop)
 
 	return alone.start(tb, kind)
 }

@@ -26,15 +26,17 @@ const stopped = new Set<Tab>();
 
 const sleep = (ms: number) => new Promise((resolve) => { setTimeout(resolve, ms); });
 
-/** Waits until a condition holds for all tabs that run. */
-async function all(holds: (tab: Tab) => boolean): Promise<void> {
-  for (const { tabs } of browsers) {
-    for (const tab of tabs) while (!stopped.has(tab) && tabs.includes(tab) && !holds(tab)) await sleep(20);
-  }
+/** How long tabs may take for a command, in milliseconds. */
+const patience = 300_000;
+
+/** Waits until a condition holds for some of the tabs, unless they are frozen. It gives up after a while. */
+async function all(tabs: Tab[], holds: (tab: Tab) => boolean): Promise<void> {
+  const deadline = Date.now() + patience;
+  for (const tab of tabs) while (!stopped.has(tab) && !holds(tab) && Date.now() < deadline) await sleep(20);
 }
 
 /** Opens the tabs of all browsers, of a few at a time. In each browser, one tab is visible. */
-async function open(): Promise<void> {
+async function open(): Promise<string[]> {
   const left = browsers.entries();
   await Promise.all(Array.from({ length: 20 }, async () => {
     for (const [i, browser] of left) {
@@ -44,13 +46,15 @@ async function open(): Promise<void> {
         // In one of ten browsers, the leader isn't visible, and is asked for signs of life.
         tab.document.visibilityState = number === (i % 10 === 0 ? 1 : 0) ? "visible" : "hidden";
       }
-      while (browser.tabs.some(({ page }) => page.peald.state !== "open")) await sleep(20);
+      await all(browser.tabs, ({ page }) => page.peald.state === "open");
     }
   }));
+  const missing = browsers.flatMap(({ tabs }) => tabs).filter(({ page }) => page.peald.state !== "open").length;
+  return missing === 0 ? [] : [`${missing} tabs aren't open`];
 }
 
 async function receive(wanted: string[][]): Promise<string[]> {
-  await all((tab) => tab.page.log.length >= wanted[numbers.get(tab)!]!.length);
+  await all(browsers.flatMap(({ tabs }) => tabs), (tab) => tab.page.log.length >= wanted[numbers.get(tab)!]!.length);
   const faults: string[] = [];
   for (const [i, { tabs }] of browsers.entries()) {
     for (const tab of tabs) {
@@ -75,9 +79,9 @@ function lose(first: number, how: "close" | "crash" | "freeze"): void {
 }
 
 async function run(command: Command): Promise<string[]> {
-  if ("open" in command) await open();
-  else if ("receive" in command) return receive(command.receive);
-  else if ("close" in command) lose(command.close, "close");
+  if ("open" in command) return open();
+  if ("receive" in command) return receive(command.receive);
+  if ("close" in command) lose(command.close, "close");
   else if ("crash" in command) lose(command.crash, "crash");
   else if ("freeze" in command) lose(command.freeze, "freeze");
   else {

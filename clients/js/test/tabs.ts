@@ -4,6 +4,9 @@ import { environmentOf } from "./clock.js";
 import type { TestEnvironment, Timing } from "./clock.js";
 import { Page } from "./page.js";
 
+/** The shortest time that a timer of a hidden page takes, in milliseconds, as in Chromium. */
+const throttled = 1000;
+
 interface Waiting {
   tab: Tab;
   run: () => void;
@@ -75,7 +78,7 @@ export class Tab {
       setTimeout: (callback, ms) => {
         const timer: number = clock.setTimeout(() => this.run(() => {
           if (!this.#cleared.delete(timer)) callback();
-        }), ms);
+        }), this.document.visibilityState === "hidden" ? Math.max(ms, throttled) : ms);
         return timer;
       },
       clearTimeout: (timer) => {
