@@ -24,7 +24,7 @@ func (m *member) values() []string {
 	state, _ := m.broker.RetainedState()
 	var all []string
 	for v := range state.Values() {
-		all = append(all, fmt.Sprint(v.ID, " ", v.Audience, v.ConflateKey, " ", v.Data))
+		all = append(all, fmt.Sprint(v.ID, " ", v.Audience, v.Topics, v.ExcludeUser, v.ConflateKey, " ", v.Data))
 	}
 	return all
 }
