@@ -12,14 +12,20 @@ import (
 // implements it. Its methods must be safe for concurrent use.
 type Broker interface {
 	History
+	Streams
 
 	Publish(ctx context.Context, m broker.Message) (broker.Receipt, error)
 	ClearRetained(ctx context.Context, c broker.Clear) (cleared int, err error)
+	Stats() broker.Stats
+	Latency() broker.Histogram
+}
+
+// Streams lists, watches and closes open streams. Its methods must be safe for
+// concurrent use.
+type Streams interface {
 	Users(prefix, after string, limit int) []broker.User
 	Topics(prefix, after string, limit int) []broker.Topic
 	Subscribers(ctx context.Context, q broker.SubscriberList) (broker.Subscribers, error)
-	Stats() broker.Stats
-	Latency() broker.Histogram
 	Disconnect(user string, ban time.Duration) (closed int, err error)
 	Watch() (*broker.Watch, error)
 	WatchTopic(ctx context.Context, topic string) (*broker.Watch, error)

@@ -108,6 +108,10 @@ func (f *fakeBroker) Users(string, string, int) []broker.User { return nil }
 
 func (f *fakeBroker) Topics(string, string, int) []broker.Topic { return nil }
 
+func (f *fakeBroker) Subscribers(context.Context, broker.SubscriberList) (broker.Subscribers, error) {
+	return broker.Subscribers{}, broker.ErrClosed
+}
+
 func (f *fakeBroker) Stats() broker.Stats { return f.stats }
 
 func (f *fakeBroker) Latency() broker.Histogram { return broker.Histogram{} }
@@ -115,6 +119,10 @@ func (f *fakeBroker) Latency() broker.Histogram { return broker.Histogram{} }
 func (f *fakeBroker) Disconnect(string, time.Duration) (int, error) { return 0, nil }
 
 func (f *fakeBroker) Watch() (*broker.Watch, error) { return nil, broker.ErrClosed }
+
+func (f *fakeBroker) WatchTopic(context.Context, string) (*broker.Watch, error) {
+	return nil, broker.ErrClosed
+}
 
 func (f *fakeBroker) Position() (string, error) { return "", broker.ErrClosed }
 

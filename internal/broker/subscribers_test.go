@@ -306,10 +306,10 @@ func TestPagesOfSubscribersWhileStreamsChange(t *testing.T) {
 	})
 }
 
-// picture is what a watch of a topic has reported: the number of streams by user.
+// picture holds the number of streams by user, as a watch of a topic has reported them.
 type picture map[string]int
 
-// follow applies everything that a watch has to take.
+// follow applies the changes that a watch has.
 func (p picture) follow(fail func(format string, args ...any), w *broker.Watch) {
 	changes, err := w.Take()
 	if err != nil {
