@@ -57,7 +57,10 @@ func testConsoleNodes(t *testing.T, b *browsertest.Browser) {
 func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
-	d := pealdtest.Start(t, func(cfg *daemon.Config) { cfg.SSE.Retry = time.Minute })
+	d := pealdtest.Start(t, func(cfg *daemon.Config) {
+		cfg.SSE.Retry = time.Minute
+		cfg.Auth.AnonymousTopics = []string{"news"}
+	})
 	page := openConsole(t, b, d)
 
 	t.Run("hint without streams", func(t *testing.T) {

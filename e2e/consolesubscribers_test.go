@@ -6,8 +6,8 @@ import (
 	"github.com/peald/peald/internal/pealdtest"
 )
 
-// testSubscribers shows who subscribes to a topic and to a pattern, while a stream opens
-// and closes.
+// testSubscribers shows who subscribes to a topic and to a pattern, while streams open
+// and close.
 func (p consolePage) testSubscribers(t *testing.T, d *pealdtest.Daemon) {
 	t.Helper()
 
@@ -20,11 +20,14 @@ func (p consolePage) testSubscribers(t *testing.T, d *pealdtest.Daemon) {
 	p.waitUntil(t, `all("#subscribers-title")[0] === "Subscribers of news" && document.activeElement.id === "subscribers-close"`)
 	wantUsers(t, "alice")
 	p.waitUntil(t, `all("#subscribers-dialog .found", "#subscribers-dialog tbody .number").join() === "1 to 1,1"`)
-	t.Run("another stream", func(t *testing.T) {
+	t.Run("other streams", func(t *testing.T) {
 		listen(t, d, "zoë", "*", "news")
+		listen(t, d, "", "news")
 		wantUsers(t, "alice,zoë")
+		p.waitUntil(t, `all("#subscribers-others")[0] === "1 stream without a user"`)
 	})
 	wantUsers(t, "alice")
+	p.waitUntil(t, `all("#subscribers-others")[0] === ""`)
 	p.Click(t, "#subscribers-close")
 	p.waitUntil(t, `!document.getElementById("subscribers-dialog").open`)
 
