@@ -165,6 +165,69 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
+// HookState is the state of a webhook.
+type HookState int32
+
+const (
+	// Not used.
+	HookState_HOOK_STATE_UNSPECIFIED HookState = 0
+	// Events are sent, and the receiver accepted the last request.
+	HookState_HOOK_STATE_SENDING HookState = 1
+	// Events are sent, but the last request failed. It is repeated until the
+	// receiver accepts it.
+	HookState_HOOK_STATE_FAILING HookState = 2
+	// No node is ready to send: a node must have been serving for the webhook's
+	// delay first.
+	HookState_HOOK_STATE_STARTING HookState = 3
+	// Another node sends, but it didn't reply to the call.
+	HookState_HOOK_STATE_STANDBY HookState = 4
+)
+
+// Enum value maps for HookState.
+var (
+	HookState_name = map[int32]string{
+		0: "HOOK_STATE_UNSPECIFIED",
+		1: "HOOK_STATE_SENDING",
+		2: "HOOK_STATE_FAILING",
+		3: "HOOK_STATE_STARTING",
+		4: "HOOK_STATE_STANDBY",
+	}
+	HookState_value = map[string]int32{
+		"HOOK_STATE_UNSPECIFIED": 0,
+		"HOOK_STATE_SENDING":     1,
+		"HOOK_STATE_FAILING":     2,
+		"HOOK_STATE_STARTING":    3,
+		"HOOK_STATE_STANDBY":     4,
+	}
+)
+
+func (x HookState) Enum() *HookState {
+	p := new(HookState)
+	*p = x
+	return p
+}
+
+func (x HookState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HookState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (HookState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[2]
+}
+
+func (x HookState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HookState.Descriptor instead.
+func (HookState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
 // ClearRetainedRequest names the retained values to remove.
 type ClearRetainedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5147,6 +5210,413 @@ func (*RetainedAudience_UserId) isRetainedAudience_Audience() {}
 
 func (*RetainedAudience_Topic) isRetainedAudience_Audience() {}
 
+// ListHooksRequest requests the webhooks.
+type ListHooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksRequest) Reset() {
+	*x = ListHooksRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksRequest) ProtoMessage() {}
+
+func (x *ListHooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksRequest.ProtoReflect.Descriptor instead.
+func (*ListHooksRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+}
+
+// ListHooksResponse lists the webhooks.
+type ListHooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhooks.
+	Hooks []*Hook `protobuf:"bytes,1,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	// Same as in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,2,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksResponse) Reset() {
+	*x = ListHooksResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksResponse) ProtoMessage() {}
+
+func (x *ListHooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksResponse.ProtoReflect.Descriptor instead.
+func (*ListHooksResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ListHooksResponse) GetHooks() []*Hook {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *ListHooksResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Hook describes a webhook. The counters start when the node starts or gets the
+// webhook.
+type Hook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, without user info and query, because these may be
+	// secret.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The types of events that the receiver gets: "user.online", "user.offline",
+	// "topic.occupied" and "topic.vacated".
+	Events []string `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// How long a user or topic must be without streams before the receiver is
+	// notified.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// The state of the webhook.
+	State HookState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.HookState" json:"state,omitempty"`
+	// The node that this entry describes; empty if clustering is disabled.
+	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	// The number of events, and of names in a snapshot, that wait to be sent.
+	Pending int64 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The number of events and of snapshots that the receiver has accepted.
+	EventsSent    int64 `protobuf:"varint,7,opt,name=events_sent,json=eventsSent,proto3" json:"events_sent,omitempty"`
+	SnapshotsSent int64 `protobuf:"varint,8,opt,name=snapshots_sent,json=snapshotsSent,proto3" json:"snapshots_sent,omitempty"`
+	// The number of events that were dropped because too many were waiting. A
+	// snapshot replaces them.
+	EventsDropped int64 `protobuf:"varint,9,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
+	// The number of requests that the receiver didn't accept.
+	FailedRequests int64 `protobuf:"varint,10,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
+	// The error of the last such request; empty if there was none.
+	LastError string `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of that request; absent if there was none.
+	LastFailure *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// The time of the last request that the receiver has accepted; absent if there
+	// was none.
+	LastSuccess   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hook) Reset() {
+	*x = Hook{}
+	mi := &file_peal_v1_control_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hook) ProtoMessage() {}
+
+func (x *Hook) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hook.ProtoReflect.Descriptor instead.
+func (*Hook) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *Hook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Hook) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Hook) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Hook) GetState() HookState {
+	if x != nil {
+		return x.State
+	}
+	return HookState_HOOK_STATE_UNSPECIFIED
+}
+
+func (x *Hook) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Hook) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsSent() int64 {
+	if x != nil {
+		return x.EventsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetSnapshotsSent() int64 {
+	if x != nil {
+		return x.SnapshotsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsDropped() int64 {
+	if x != nil {
+		return x.EventsDropped
+	}
+	return 0
+}
+
+func (x *Hook) GetFailedRequests() int64 {
+	if x != nil {
+		return x.FailedRequests
+	}
+	return 0
+}
+
+func (x *Hook) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Hook) GetLastFailure() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *Hook) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+// TestHookRequest selects a webhook.
+type TestHookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook. It may be empty if there is only one
+	// webhook.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookRequest) Reset() {
+	*x = TestHookRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookRequest) ProtoMessage() {}
+
+func (x *TestHookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookRequest.ProtoReflect.Descriptor instead.
+func (*TestHookRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *TestHookRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// TestHookResponse is the result of a test message.
+type TestHookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The id of the message, which the receiver gets in the header webhook-id.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Whether the receiver accepted the message, with a status of 200 to 299.
+	Accepted bool `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The status of the response; 0 if there was no response.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The first 1024 bytes of the response's body.
+	Body string `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	// Why the message wasn't accepted; empty if it was.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// The time from the start of the request until the response or the error.
+	Duration *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The node that sent the message; empty if clustering is disabled.
+	Node          string `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookResponse) Reset() {
+	*x = TestHookResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookResponse) ProtoMessage() {}
+
+func (x *TestHookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookResponse.ProtoReflect.Descriptor instead.
+func (*TestHookResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *TestHookResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TestHookResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *TestHookResponse) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *TestHookResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5156,7 +5626,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5168,7 +5638,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +5651,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5199,7 +5669,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5211,7 +5681,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5224,7 +5694,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5250,7 +5720,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5262,7 +5732,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +5745,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5289,7 +5759,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5301,7 +5771,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5314,7 +5784,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5709,7 +6179,40 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x01(\x03R\x06events\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytesB\n" +
 	"\n" +
-	"\baudience\"\x0f\n" +
+	"\baudience\"\x12\n" +
+	"\x10ListHooksRequest\"]\n" +
+	"\x11ListHooksResponse\x12#\n" +
+	"\x05hooks\x18\x01 \x03(\v2\r.peal.v1.HookR\x05hooks\x12#\n" +
+	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\xee\x03\n" +
+	"\x04Hook\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06events\x18\x02 \x03(\tR\x06events\x12/\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12(\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x12.peal.v1.HookStateR\x05state\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x18\n" +
+	"\apending\x18\x06 \x01(\x03R\apending\x12\x1f\n" +
+	"\vevents_sent\x18\a \x01(\x03R\n" +
+	"eventsSent\x12%\n" +
+	"\x0esnapshots_sent\x18\b \x01(\x03R\rsnapshotsSent\x12%\n" +
+	"\x0eevents_dropped\x18\t \x01(\x03R\reventsDropped\x12'\n" +
+	"\x0ffailed_requests\x18\n" +
+	" \x01(\x03R\x0efailedRequests\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\v \x01(\tR\tlastError\x12=\n" +
+	"\flast_failure\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\x12=\n" +
+	"\flast_success\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\"#\n" +
+	"\x0fTestHookRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\xec\x01\n" +
+	"\x10TestHookResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\bR\baccepted\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x125\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x12\n" +
+	"\x04node\x18\b \x01(\tR\x04node\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -5730,7 +6233,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xf7\v\n" +
+	"\x11NODE_STATE_ABSENT\x10\x05*\x88\x01\n" +
+	"\tHookState\x12\x1a\n" +
+	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12HOOK_STATE_SENDING\x10\x01\x12\x16\n" +
+	"\x12HOOK_STATE_FAILING\x10\x02\x12\x17\n" +
+	"\x13HOOK_STATE_STARTING\x10\x03\x12\x16\n" +
+	"\x12HOOK_STATE_STANDBY\x10\x042\x86\r\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -5753,7 +6262,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
-	"\xc2\xe1\x18\x06tokens\x12C\n" +
+	"\xc2\xe1\x18\x06tokens\x12L\n" +
+	"\tListHooks\x12\x19.peal.v1.ListHooksRequest\x1a\x1a.peal.v1.ListHooksResponse\"\b\xc2\xe1\x18\x04read\x12?\n" +
+	"\bTestHook\x12\x18.peal.v1.TestHookRequest\x1a\x19.peal.v1.TestHookResponse\x12C\n" +
 	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\"\b\xc2\xe1\x18\x04none\x128\n" +
 	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01:6\n" +
 	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x8c\x03 \x01(\tR\x05scopeB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
@@ -5770,184 +6281,200 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
 var file_peal_v1_control_proto_goTypes = []any{
 	(SourceState)(0),                   // 0: peal.v1.SourceState
 	(NodeState)(0),                     // 1: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),       // 10: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 11: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 12: peal.v1.PublishAck
-	(*PublishError)(nil),               // 13: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 14: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 15: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 16: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 17: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 18: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 19: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 20: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 21: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 22: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 23: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 24: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 25: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 26: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 27: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 28: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 29: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 30: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 31: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 32: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 33: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 34: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 35: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 36: peal.v1.StatsResponse
-	(*Source)(nil),                     // 37: peal.v1.Source
-	(*Node)(nil),                       // 38: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 39: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 40: peal.v1.Log
-	(*Descriptors)(nil),                // 41: peal.v1.Descriptors
-	(*Retained)(nil),                   // 42: peal.v1.Retained
-	(*Polls)(nil),                      // 43: peal.v1.Polls
-	(*Reads)(nil),                      // 44: peal.v1.Reads
-	(*Histogram)(nil),                  // 45: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 46: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 47: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 48: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 49: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 50: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 51: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 52: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 53: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 54: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 55: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 56: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 57: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 58: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 59: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 60: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 61: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 62: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 63: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 64: peal.v1.DrainResponse
-	nil,                                // 65: peal.v1.Polls.AnsweredEntry
-	nil,                                // 66: peal.v1.Resumes.ResetsEntry
-	nil,                                // 67: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 68: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 69: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 70: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 71: google.protobuf.MethodOptions
+	(HookState)(0),                     // 2: peal.v1.HookState
+	(*ClearRetainedRequest)(nil),       // 3: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 4: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 5: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 6: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 7: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 8: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 9: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 10: peal.v1.PublishResponse
+	(*PublishStreamRequest)(nil),       // 11: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 12: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 13: peal.v1.PublishAck
+	(*PublishError)(nil),               // 14: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 15: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 16: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 17: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 18: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 19: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 20: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 21: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 22: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 23: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 24: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 25: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 26: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 27: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 28: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 29: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 30: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 31: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 32: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 33: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 34: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 35: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 36: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 37: peal.v1.StatsResponse
+	(*Source)(nil),                     // 38: peal.v1.Source
+	(*Node)(nil),                       // 39: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 40: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 41: peal.v1.Log
+	(*Descriptors)(nil),                // 42: peal.v1.Descriptors
+	(*Retained)(nil),                   // 43: peal.v1.Retained
+	(*Polls)(nil),                      // 44: peal.v1.Polls
+	(*Reads)(nil),                      // 45: peal.v1.Reads
+	(*Histogram)(nil),                  // 46: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 47: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 48: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 49: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 50: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 51: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 52: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 53: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 54: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 55: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 56: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 57: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 58: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 59: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 60: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 61: peal.v1.RetainedAudience
+	(*ListHooksRequest)(nil),           // 62: peal.v1.ListHooksRequest
+	(*ListHooksResponse)(nil),          // 63: peal.v1.ListHooksResponse
+	(*Hook)(nil),                       // 64: peal.v1.Hook
+	(*TestHookRequest)(nil),            // 65: peal.v1.TestHookRequest
+	(*TestHookResponse)(nil),           // 66: peal.v1.TestHookResponse
+	(*WhoAmIRequest)(nil),              // 67: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 68: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 69: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 70: peal.v1.DrainResponse
+	nil,                                // 71: peal.v1.Polls.AnsweredEntry
+	nil,                                // 72: peal.v1.Resumes.ResetsEntry
+	nil,                                // 73: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 74: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 75: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 77: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	69, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	12, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	13, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	14, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	17, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	70, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	20, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	23, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	69, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	17, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	26, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	27, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	28, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	70, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	70, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	31, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	32, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	70, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	69, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	48, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	48, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	70, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	47, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	39, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	40, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	41, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	45, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	38, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	47, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	42, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	47, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	43, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	44, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	37, // 36: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
+	75, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	75, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	13, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	14, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	15, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	18, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	76, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	21, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	24, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	75, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	18, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	27, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	28, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	29, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	76, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	76, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	32, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	33, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	76, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	75, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	49, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	49, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	76, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	48, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	40, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	41, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	42, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	46, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	39, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	48, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	43, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	48, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	44, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	45, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	38, // 36: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
 	0,  // 37: peal.v1.Source.state:type_name -> peal.v1.SourceState
-	70, // 38: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
-	70, // 39: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
+	76, // 38: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
+	76, // 39: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
 	1,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	70, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	70, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	70, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	47, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	65, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	46, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	66, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	67, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	68, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	69, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	69, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	70, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	70, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	70, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	60, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	71, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	4,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	6,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	8,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	10, // 61: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	2,  // 62: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	15, // 63: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	18, // 64: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	21, // 65: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	24, // 66: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	29, // 67: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	33, // 68: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	35, // 69: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	53, // 70: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	55, // 71: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	58, // 72: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	49, // 73: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	51, // 74: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	61, // 75: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	63, // 76: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	5,  // 77: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	7,  // 78: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	9,  // 79: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	11, // 80: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	3,  // 81: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	16, // 82: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	19, // 83: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	22, // 84: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	25, // 85: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	30, // 86: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	34, // 87: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	36, // 88: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	54, // 89: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	56, // 90: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	59, // 91: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	50, // 92: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	52, // 93: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	62, // 94: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	64, // 95: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	77, // [77:96] is the sub-list for method output_type
-	58, // [58:77] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	57, // [57:58] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	76, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	76, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	76, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	48, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	71, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	47, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	72, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	73, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	74, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	75, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	75, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	76, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	58, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	76, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	76, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	61, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	64, // 57: peal.v1.ListHooksResponse.hooks:type_name -> peal.v1.Hook
+	75, // 58: peal.v1.Hook.delay:type_name -> google.protobuf.Duration
+	2,  // 59: peal.v1.Hook.state:type_name -> peal.v1.HookState
+	76, // 60: peal.v1.Hook.last_failure:type_name -> google.protobuf.Timestamp
+	76, // 61: peal.v1.Hook.last_success:type_name -> google.protobuf.Timestamp
+	75, // 62: peal.v1.TestHookResponse.duration:type_name -> google.protobuf.Duration
+	77, // 63: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	5,  // 64: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	7,  // 65: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	9,  // 66: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	11, // 67: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	3,  // 68: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	16, // 69: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	19, // 70: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	22, // 71: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	25, // 72: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	30, // 73: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	34, // 74: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	36, // 75: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	54, // 76: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	56, // 77: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	59, // 78: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	50, // 79: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	52, // 80: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	62, // 81: peal.v1.ControlService.ListHooks:input_type -> peal.v1.ListHooksRequest
+	65, // 82: peal.v1.ControlService.TestHook:input_type -> peal.v1.TestHookRequest
+	67, // 83: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	69, // 84: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	6,  // 85: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	8,  // 86: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	10, // 87: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	12, // 88: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	4,  // 89: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	17, // 90: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	20, // 91: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	23, // 92: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	26, // 93: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	31, // 94: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	35, // 95: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	37, // 96: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	55, // 97: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	57, // 98: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	60, // 99: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	51, // 100: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	53, // 101: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	63, // 102: peal.v1.ControlService.ListHooks:output_type -> peal.v1.ListHooksResponse
+	66, // 103: peal.v1.ControlService.TestHook:output_type -> peal.v1.TestHookResponse
+	68, // 104: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	70, // 105: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	85, // [85:106] is the sub-list for method output_type
+	64, // [64:85] is the sub-list for method input_type
+	64, // [64:64] is the sub-list for extension type_name
+	63, // [63:64] is the sub-list for extension extendee
+	0,  // [0:63] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -6020,8 +6547,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   67,
+			NumEnums:      3,
+			NumMessages:   72,
 			NumExtensions: 1,
 			NumServices:   1,
 		},
