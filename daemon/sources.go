@@ -28,6 +28,9 @@ type Source struct {
 	Name     string          `mapstructure:"name"`
 	Map      SourceMap       `mapstructure:"map"`
 	Postgres *PostgresSource `mapstructure:"postgres"`
+	Kafka    *KafkaSource    `mapstructure:"kafka"`
+	NATS     *NATSSource     `mapstructure:"nats"`
+	Redis    *RedisSource    `mapstructure:"redis"`
 }
 
 // SourceMap holds the templates that turn a record into a message, as
@@ -65,6 +68,15 @@ func (s Source) kinds() (kinds []source.Kind) {
 		}
 		kinds = append(kinds, c)
 	}
+	if s.Kafka != nil {
+		kinds = append(kinds, s.Kafka.internal())
+	}
+	if s.NATS != nil {
+		kinds = append(kinds, s.NATS.internal())
+	}
+	if s.Redis != nil {
+		kinds = append(kinds, s.Redis.internal())
+	}
 
 	return kinds
 }
@@ -75,6 +87,21 @@ func (s Source) withSecrets(change func(secret string) string) Source {
 		p := *s.Postgres
 		p.URL = change(p.URL)
 		s.Postgres = &p
+	}
+	if s.Kafka != nil {
+		k := *s.Kafka
+		k.SASL.Password = change(k.SASL.Password)
+		s.Kafka = &k
+	}
+	if s.NATS != nil {
+		n := *s.NATS
+		n.URL = change(n.URL)
+		s.NATS = &n
+	}
+	if s.Redis != nil {
+		r := *s.Redis
+		r.URL = change(r.URL)
+		s.Redis = &r
 	}
 
 	return s

@@ -1,6 +1,9 @@
 package broker
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Changes collects the users and topics whose stream counts have changed, and
 // the users who have been banned. It collects from the time it is created until
@@ -100,7 +103,7 @@ func (b *Broker) CountUsers(ids []string) []User {
 		for _, id := range batch {
 			u := User{ID: id}
 			if a, ok := b.accounts.Get(&account{id: id}); ok {
-				u.Connections, u.Since = int(a.connections), a.since
+				u.Connections, u.Since = int(a.connections), time.Unix(0, a.since)
 			}
 			users = append(users, u)
 		}
@@ -118,7 +121,7 @@ func (b *Broker) CountTopics(names []string) []Topic {
 		for _, name := range batch {
 			t := Topic{Name: name}
 			if entry, ok := b.topics.byName.Get(&topic{name: name}); ok {
-				t.Subscribers = entry.subscribers
+				t.Subscribers = int(entry.subscribers)
 			}
 			topics = append(topics, t)
 		}

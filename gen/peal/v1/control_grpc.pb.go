@@ -29,6 +29,8 @@ const (
 	ControlService_Broadcast_FullMethodName        = "/peal.v1.ControlService/Broadcast"
 	ControlService_SendToUser_FullMethodName       = "/peal.v1.ControlService/SendToUser"
 	ControlService_Publish_FullMethodName          = "/peal.v1.ControlService/Publish"
+	ControlService_PublishMessage_FullMethodName   = "/peal.v1.ControlService/PublishMessage"
+	ControlService_PublishBatch_FullMethodName     = "/peal.v1.ControlService/PublishBatch"
 	ControlService_PublishStream_FullMethodName    = "/peal.v1.ControlService/PublishStream"
 	ControlService_ClearRetained_FullMethodName    = "/peal.v1.ControlService/ClearRetained"
 	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
@@ -72,10 +74,23 @@ type ControlServiceClient interface {
 	// SendToUser sends one event to every stream of one user. If the user has no
 	// open stream, the call succeeds with zero recipients.
 	SendToUser(ctx context.Context, in *SendToUserRequest, opts ...grpc.CallOption) (*SendToUserResponse, error)
-	// Publish sends one event to every stream that subscribes to a topic by name
-	// or by pattern. If the topic has no subscribers, the call succeeds with zero
-	// recipients.
+	// Publish sends one event to every stream that subscribes to a topic, or to
+	// any of several topics, by name or by pattern. If the topics have no
+	// subscribers, the call succeeds with zero recipients.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
+	// PublishMessage sends one event to any audience: everyone, a user, a topic,
+	// or several topics.
+	PublishMessage(ctx context.Context, in *PublishMessageRequest, opts ...grpc.CallOption) (*PublishMessageResponse, error)
+	// PublishBatch publishes up to 1000 messages, each for any audience, in one
+	// call. They are published in order. A rejected message doesn't affect the
+	// others: its result has the error. The call itself fails only if it is
+	// invalid as a whole, or if nothing was published because the daemon is
+	// shutting down.
+	//
+	// If the call fails after it has been sent, for example because the connection
+	// breaks, some messages may have been published. Messages with an idempotency
+	// key can safely be sent again.
+	PublishBatch(ctx context.Context, in *PublishBatchRequest, opts ...grpc.CallOption) (*PublishBatchResponse, error)
 	// PublishStream publishes any number of messages, each for any audience, over
 	// one stream. Use it if a backend publishes at a high rate. Messages are
 	// published and acknowledged in the order in which they were sent. A rejected
@@ -215,6 +230,26 @@ func (c *controlServiceClient) Publish(ctx context.Context, in *PublishRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PublishResponse)
 	err := c.cc.Invoke(ctx, ControlService_Publish_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) PublishMessage(ctx context.Context, in *PublishMessageRequest, opts ...grpc.CallOption) (*PublishMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishMessageResponse)
+	err := c.cc.Invoke(ctx, ControlService_PublishMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) PublishBatch(ctx context.Context, in *PublishBatchRequest, opts ...grpc.CallOption) (*PublishBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishBatchResponse)
+	err := c.cc.Invoke(ctx, ControlService_PublishBatch_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -454,10 +489,23 @@ type ControlServiceServer interface {
 	// SendToUser sends one event to every stream of one user. If the user has no
 	// open stream, the call succeeds with zero recipients.
 	SendToUser(context.Context, *SendToUserRequest) (*SendToUserResponse, error)
-	// Publish sends one event to every stream that subscribes to a topic by name
-	// or by pattern. If the topic has no subscribers, the call succeeds with zero
-	// recipients.
+	// Publish sends one event to every stream that subscribes to a topic, or to
+	// any of several topics, by name or by pattern. If the topics have no
+	// subscribers, the call succeeds with zero recipients.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
+	// PublishMessage sends one event to any audience: everyone, a user, a topic,
+	// or several topics.
+	PublishMessage(context.Context, *PublishMessageRequest) (*PublishMessageResponse, error)
+	// PublishBatch publishes up to 1000 messages, each for any audience, in one
+	// call. They are published in order. A rejected message doesn't affect the
+	// others: its result has the error. The call itself fails only if it is
+	// invalid as a whole, or if nothing was published because the daemon is
+	// shutting down.
+	//
+	// If the call fails after it has been sent, for example because the connection
+	// breaks, some messages may have been published. Messages with an idempotency
+	// key can safely be sent again.
+	PublishBatch(context.Context, *PublishBatchRequest) (*PublishBatchResponse, error)
 	// PublishStream publishes any number of messages, each for any audience, over
 	// one stream. Use it if a backend publishes at a high rate. Messages are
 	// published and acknowledged in the order in which they were sent. A rejected
@@ -581,6 +629,12 @@ func (UnimplementedControlServiceServer) SendToUser(context.Context, *SendToUser
 }
 func (UnimplementedControlServiceServer) Publish(context.Context, *PublishRequest) (*PublishResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedControlServiceServer) PublishMessage(context.Context, *PublishMessageRequest) (*PublishMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublishMessage not implemented")
+}
+func (UnimplementedControlServiceServer) PublishBatch(context.Context, *PublishBatchRequest) (*PublishBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublishBatch not implemented")
 }
 func (UnimplementedControlServiceServer) PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method PublishStream not implemented")
@@ -707,6 +761,42 @@ func _ControlService_Publish_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).Publish(ctx, req.(*PublishRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_PublishMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).PublishMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_PublishMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).PublishMessage(ctx, req.(*PublishMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_PublishBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).PublishBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_PublishBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).PublishBatch(ctx, req.(*PublishBatchRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1021,6 +1111,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Publish",
 			Handler:    _ControlService_Publish_Handler,
+		},
+		{
+			MethodName: "PublishMessage",
+			Handler:    _ControlService_PublishMessage_Handler,
+		},
+		{
+			MethodName: "PublishBatch",
+			Handler:    _ControlService_PublishBatch_Handler,
 		},
 		{
 			MethodName: "ClearRetained",
