@@ -67,7 +67,7 @@ func (s *Service) authorizeRequest(ctx context.Context, r *http.Request, method 
 	}
 
 	if err == nil {
-		err = s.rateLimits.take(c, method)
+		err = s.rateLimits.take(c, method, 1)
 	}
 
 	return c, err

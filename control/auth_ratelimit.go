@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 	"golang.org/x/time/rate"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/peald/peald/control/apierror"
+	"github.com/peald/peald/control/rest"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
@@ -57,6 +59,9 @@ func (l *rateLimits) set(perSecond int) {
 	}
 }
 
+// limit returns the maximum number of calls per second, or 0 if there is no limit.
+func (l *rateLimits) limit() int { return int(l.perSecond.Load()) }
+
 // limiter returns the limiter for c's calls to method, or nil.
 func (l *rateLimits) limiter(c caller, method string) *rate.Limiter {
 	if l.perSecond.Load() == 0 || !isControlMethod(method) {
@@ -80,14 +85,20 @@ func (l *rateLimits) limiter(c caller, method string) *rate.Limiter {
 	return limiter
 }
 
-// take counts a call against the limit, or rejects the call if it exceeds the limit.
-func (l *rateLimits) take(c caller, method string) error {
+// take counts a call against the limit as the given number of calls, or rejects it if it
+// exceeds the limit.
+func (l *rateLimits) take(c caller, method string, calls int) error {
 	limiter := l.limiter(c, method)
 	if limiter == nil {
 		return nil
 	}
 
-	reservation := limiter.Reserve()
+	if burst := limiter.Burst(); calls > burst {
+		return apierror.New(codes.ResourceExhausted, apierror.ReasonRateLimit, fmt.Sprintf(
+			"a batch of %d messages exceeds %d calls per second (control.rate_limit); send at most that many at once", calls, burst))
+	}
+
+	reservation := limiter.ReserveN(time.Now(), calls)
 
 	wait := reservation.Delay()
 	if wait <= 0 {
@@ -101,6 +112,16 @@ func (l *rateLimits) take(c caller, method string) error {
 	rejected.RetryAfter = wait
 
 	return rejected
+}
+
+// callsOf returns the number of calls that a request counts as: each message in a batch
+// counts. A batch that is too long counts once, since it is rejected.
+func callsOf(req any) int {
+	if batch, ok := req.(*pealv1.PublishBatchRequest); ok && len(batch.GetMessages()) <= rest.MaxBatch {
+		return max(1, len(batch.GetMessages()))
+	}
+
+	return 1
 }
 
 // pacedStream delays the messages in a PublishStream to keep its caller within the

@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -93,14 +94,24 @@ func TestTTLAndKeysReachTheBroker(t *testing.T) {
 		got = m
 		return broker.Receipt{ID: "e-1"}, nil
 	}}, nil)
-	const body = `{"data":"d","event":"e","idempotencyKey":"i","conflateKey":"c","ttl":"1.5s"}`
-	for path, to := range map[string]broker.Audience{
-		"/v1/broadcast":              broker.Everyone(),
-		"/v1/users/alice/messages":   broker.ToUser("alice"),
-		"/v1/topics/orders/messages": broker.ToTopic("orders"),
+	const fields = `"data":"d","event":"e","idempotencyKey":"i","conflateKey":"c","ttl":"1.5s"`
+	for call, to := range map[string]broker.Audience{
+		"/v1/broadcast {":                                    broker.Everyone(),
+		"/v1/users/alice/messages {":                         broker.ToUser("alice"),
+		"/v1/topics/orders/messages {":                       broker.ToTopic("orders"),
+		`/v1/messages {"everyone":true,`:                     broker.Everyone(),
+		`/v1/messages {"userId":"alice",`:                    broker.ToUser("alice"),
+		`/v1/messages {"topic":"orders",`:                    broker.ToTopic("orders"),
+		`/v1/messages {"topics":["orders"],`:                 broker.ToTopic("orders"),
+		`/v1/messages:batch {"messages":[{"topic":"orders",`: broker.ToTopic("orders"),
 	} {
+		path, start, _ := strings.Cut(call, " ")
+		body := start + fields + "}"
+		if strings.HasSuffix(path, ":batch") {
+			body += "]}"
+		}
 		want := broker.Message{Audience: to, Event: "e", Data: "d", IdempotencyKey: "i", ConflateKey: "c", TTL: 1500 * time.Millisecond}
-		if reply := p.do(t, "POST", path, body); reply.StatusCode != http.StatusOK || got != want {
+		if reply := p.do(t, "POST", path, body); reply.StatusCode != http.StatusOK || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %s, published %+v", path, reply.Status, got)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/peald/peald/control/apierror"
+	"github.com/peald/peald/control/rest"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
 )
@@ -240,7 +241,7 @@ func (s *Service) acknowledge(ctx context.Context, number int64, receipt broker.
 
 	s.metrics.countRejection(rejected)
 
-	return &pealv1.PublishAck{Number: number, Error: publishError(rejected)}, nil
+	return &pealv1.PublishAck{Number: number, Error: rest.PublishError(rejected)}, nil
 }
 
 func messageOf(r received) (broker.Message, error) {
@@ -248,36 +249,10 @@ func messageOf(r received) (broker.Message, error) {
 		return broker.Message{}, r.rejected
 	}
 
-	to, err := audienceOf(r.message)
+	to, err := audienceOf(r.message.GetAudience(), r.message.GetTopics())
 	if err != nil {
 		return broker.Message{}, err
 	}
 
 	return message(to, r.message)
-}
-
-func audienceOf(m *pealv1.PublishStreamRequest) (broker.Audience, error) {
-	switch to := m.GetAudience().(type) {
-	case *pealv1.PublishStreamRequest_Everyone:
-		if to.Everyone {
-			return broker.Everyone(), nil
-		}
-
-		return broker.Audience{}, apierror.Invalid(apierror.Field{Name: "everyone", Problem: onlyTrue})
-	case *pealv1.PublishStreamRequest_UserId:
-		return broker.ToUser(to.UserId), nil
-	case *pealv1.PublishStreamRequest_Topic:
-		return broker.ToTopic(to.Topic), nil
-	}
-
-	return broker.Audience{}, apierror.Invalid(apierror.Field{Name: "audience", Problem: "is missing; set everyone, user_id or topic"})
-}
-
-func publishError(rejected *apierror.Error) *pealv1.PublishError {
-	e := &pealv1.PublishError{Code: int32(rejected.Code), Message: rejected.Message, Reason: rejected.Reason}
-	for _, f := range rejected.Fields {
-		e.FieldViolations = append(e.FieldViolations, &pealv1.FieldViolation{Field: f.Name, Description: f.Sentence()})
-	}
-
-	return e
 }

@@ -106,6 +106,7 @@ func tailedMessage(m broker.Tapped) *pealv1.TailedMessage {
 		Data:       m.Data,
 		Recipients: toInt32(m.Recipients),
 		Time:       timestamppb.New(m.At),
+		Topics:     m.Topics,
 	}
 
 	if id, ok := m.Audience.User(); ok {
@@ -114,6 +115,10 @@ func tailedMessage(m broker.Tapped) *pealv1.TailedMessage {
 		message.Audience = &pealv1.TailedMessage_Topic{Topic: name}
 	} else {
 		message.Audience = &pealv1.TailedMessage_Everyone{Everyone: true}
+	}
+
+	if m.ExcludeUser != "" {
+		message.ExcludeUserIdValue = &pealv1.TailedMessage_ExcludeUserId{ExcludeUserId: m.ExcludeUser}
 	}
 
 	return message

@@ -18,7 +18,7 @@ func NewRateLimits(perSecond int) RateLimits {
 
 // Take counts a call by name, or rejects it.
 func (l RateLimits) Take(name string) error {
-	return l.limits.take(caller{name: name}, pealv1.ControlService_Stats_FullMethodName)
+	return l.limits.take(caller{name: name}, pealv1.ControlService_Stats_FullMethodName, 1)
 }
 
 // Names returns the number of names that have a limiter.

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"unicode/utf8"
@@ -16,6 +17,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/peald/peald/control/apierror"
+	"github.com/peald/peald/control/rest"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
 // gRPC responds with INTERNAL to a request that can't be decoded, such as one with a
@@ -56,20 +59,23 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v) //nolint:wrapcheck // An error from gRPC, passed back to gRPC.
 	}
 
-	if err := c.CodecV2.Unmarshal(data, target.message); err != nil {
-		target.err = decodeError(data.Materialize(), target.message.ProtoReflect().Descriptor())
+	if batch, ok := target.message.(*pealv1.PublishBatchRequest); ok {
+		target.err = decodeBatch(data.Materialize(), batch)
+	} else if err := c.CodecV2.Unmarshal(data, target.message); err != nil {
+		target.err = decodeError("request", data.Materialize(), target.message)
 	}
 
 	return nil
 }
 
-func decodeError(data []byte, message protoreflect.MessageDescriptor) error {
-	if field := invalidString(data, message); field != "" {
+func decodeError(what string, data []byte, message proto.Message) *apierror.Error {
+	descriptor := message.ProtoReflect().Descriptor()
+	if field := invalidString(data, descriptor); field != "" {
 		return apierror.Invalid(apierror.Field{Name: field, Problem: apierror.NotUTF8})
 	}
 
 	return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest,
-		fmt.Sprintf("the request is not a valid %s", message.FullName()))
+		fmt.Sprintf("the %s is not a valid %s", what, descriptor.FullName()))
 }
 
 // invalidString returns the name of the first string field in an encoded message that
@@ -129,7 +135,7 @@ func (r registrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 
 // decodingHandler wraps handler so that a decoding error is returned after all
 // interceptors have run instead of before the first one. A caller that may not call the
-// method then learns only that.
+// method then learns only that. Errors in single messages of a batch become their results.
 func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 	return func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		var decodeErr error
@@ -141,10 +147,17 @@ func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 			},
 			func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 				return interceptor(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-					if decodeErr != nil {
+					rejected, partial := errors.AsType[rest.RejectedMessages](decodeErr)
+					if decodeErr != nil && !partial {
 						return nil, decodeErr
 					}
-					return next(ctx, req)
+
+					resp, err := next(ctx, req)
+					if batch, ok := resp.(*pealv1.PublishBatchResponse); ok && err == nil {
+						rejected.Replace(batch)
+					}
+
+					return resp, err
 				})
 			})
 	}

@@ -45,7 +45,7 @@ func newMetrics() *metrics {
 		}, []string{"method"}),
 		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "peald_control_refused_total",
-			Help: "Rejected calls to the control plane, and rejected messages in PublishStream calls.",
+			Help: "Rejected calls to the control plane, and rejected messages in PublishStream and PublishBatch calls.",
 		}, []string{"code", "reason"}),
 		methods: make(map[string]methodMetrics),
 	}

@@ -59,7 +59,7 @@ func (s *Service) interceptUnary(ctx context.Context, req any, info *grpc.UnaryS
 
 	c, err := s.authorize(ctx, info.FullMethod)
 	if err == nil {
-		err = s.rateLimits.take(c, info.FullMethod)
+		err = s.rateLimits.take(c, info.FullMethod, callsOf(req))
 	}
 
 	if err == nil {
@@ -94,7 +94,7 @@ func (s *Service) interceptStream(srv any, stream grpc.ServerStream, info *grpc.
 	case info.FullMethod == pealv1.ControlService_PublishStream_FullMethodName:
 		stream = pacedStream{call, s.rateLimits, c}
 	default:
-		err = s.rateLimits.take(c, info.FullMethod)
+		err = s.rateLimits.take(c, info.FullMethod, 1)
 	}
 
 	if err == nil {

@@ -24,7 +24,7 @@ const (
 	attributeAudience   = attribute.Key("peald.audience")  // everyone, user or topic
 	attributeRecipients = attribute.Key("peald.recipients")
 	attributeEventID    = attribute.Key("peald.event_id")
-	attributeMessages   = attribute.Key("peald.messages") // of a PublishStream
+	attributeMessages   = attribute.Key("peald.messages") // of a PublishStream or a batch
 	attributeReason     = attribute.Key("peald.reason")   // of an error
 )
 
@@ -55,13 +55,8 @@ func (s *Service) annotateSpan(ctx context.Context, c caller, req, resp any) {
 		attributes = append(attributes, attributeCaller.String(c.name))
 	}
 
-	switch req.(type) {
-	case *pealv1.BroadcastRequest:
-		attributes = append(attributes, attributeAudience.String("everyone"))
-	case *pealv1.SendToUserRequest:
-		attributes = append(attributes, attributeAudience.String("user"))
-	case *pealv1.PublishRequest:
-		attributes = append(attributes, attributeAudience.String("topic"))
+	if kind := audienceKind(req); kind != "" {
+		attributes = append(attributes, attributeAudience.String(kind))
 	}
 
 	if receipt, ok := resp.(interface {
@@ -73,6 +68,29 @@ func (s *Service) annotateSpan(ctx context.Context, c caller, req, resp any) {
 	}
 
 	span.SetAttributes(attributes...)
+}
+
+// audienceKind returns the kind of audience that req is for; empty if it has none.
+func audienceKind(req any) string {
+	switch r := req.(type) {
+	case *pealv1.BroadcastRequest:
+		return "everyone"
+	case *pealv1.SendToUserRequest:
+		return "user"
+	case *pealv1.PublishRequest:
+		return "topic"
+	case *pealv1.PublishMessageRequest:
+		switch r.GetAudience().(type) {
+		case *pealv1.PublishMessageRequest_Everyone:
+			return "everyone"
+		case *pealv1.PublishMessageRequest_UserId:
+			return "user"
+		}
+
+		return "topic"
+	}
+
+	return ""
 }
 
 // annotateSpanReason adds the reason for an error to the call's span.

@@ -35,6 +35,7 @@ func (s *Service) RESTHandler() (http.Handler, error) {
 		Swagger:   swagger,
 		CheckHost: s.checkHost,
 		Ready:     s.ready,
+		RateLimit: s.rateLimits.limit,
 		Rejected:  s.metrics.countRejection,
 	})
 	if err != nil {

@@ -30,6 +30,7 @@ type Source struct {
 	Postgres *PostgresSource `mapstructure:"postgres"`
 	Kafka    *KafkaSource    `mapstructure:"kafka"`
 	NATS     *NATSSource     `mapstructure:"nats"`
+	Redis    *RedisSource    `mapstructure:"redis"`
 }
 
 // SourceMap holds the templates that turn a record into a message, as
@@ -73,6 +74,9 @@ func (s Source) kinds() (kinds []source.Kind) {
 	if s.NATS != nil {
 		kinds = append(kinds, s.NATS.internal())
 	}
+	if s.Redis != nil {
+		kinds = append(kinds, s.Redis.internal())
+	}
 
 	return kinds
 }
@@ -93,6 +97,11 @@ func (s Source) withSecrets(change func(secret string) string) Source {
 		n := *s.NATS
 		n.URL = change(n.URL)
 		s.NATS = &n
+	}
+	if s.Redis != nil {
+		r := *s.Redis
+		r.URL = change(r.URL)
+		s.Redis = &r
 	}
 
 	return s

@@ -1,9 +1,12 @@
 package daemon
 
 import (
+	"cmp"
+
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
 	"github.com/peald/peald/internal/source/kafka"
+	"github.com/peald/peald/internal/source/redis"
 )
 
 // SourceTLS configures the connections to a source's servers.
@@ -64,5 +67,26 @@ func (s NATSSource) internal() jetstream.Config {
 	return jetstream.Config{
 		URL: s.URL, CredentialsFile: s.CredentialsFile, TLS: source.TLS(s.TLS), Domain: s.Domain,
 		Stream: s.Stream, Consumer: s.Consumer, Subjects: s.Subjects, Start: s.Start, DeadLetter: s.DeadLetter,
+	}
+}
+
+// defaultRedisGroup is the default of redis.group.
+const defaultRedisGroup = "peald"
+
+// RedisSource configures streams in Redis, as [redis.Config] describes.
+type RedisSource struct {
+	URL        string    `mapstructure:"url" secret:"true"`
+	Cluster    bool      `mapstructure:"cluster"`
+	TLS        SourceTLS `mapstructure:"tls"`
+	Streams    []string  `mapstructure:"streams"`
+	Group      string    `mapstructure:"group"`
+	Delete     bool      `mapstructure:"delete"`
+	DeadLetter string    `mapstructure:"dead_letter"`
+}
+
+func (s RedisSource) internal() redis.Config {
+	return redis.Config{
+		URL: s.URL, Cluster: s.Cluster, TLS: source.TLS(s.TLS),
+		Streams: s.Streams, Group: cmp.Or(s.Group, defaultRedisGroup), Delete: s.Delete, DeadLetter: s.DeadLetter,
 	}
 }

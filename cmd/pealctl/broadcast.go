@@ -11,7 +11,10 @@ import (
 )
 
 func newBroadcast(s *session) *cobra.Command {
-	var m messageFlags
+	var (
+		m       messageFlags
+		exclude string
+	)
 	cmd := &cobra.Command{
 		Use:   "broadcast DATA",
 		Short: "Send an event to all streams",
@@ -22,15 +25,20 @@ input.`,
   date | pealctl broadcast --event clock -`,
 		Args: arguments("DATA"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkUTF8("--exclude-user", exclude); err != nil {
+				return err
+			}
 			return s.publish(cmd.Context(), &m, args[0], func(ctx context.Context, c pealv1.ControlServiceClient, data string) (reply, error) {
 				return c.Broadcast(ctx, &pealv1.BroadcastRequest{
 					Data: data, Event: m.event, IdempotencyKey: m.idempotencyKey, ConflateKey: m.conflateKey, Ttl: m.ttl.value, Retain: m.retain,
+					ExcludeUserId: exclude,
 				})
 			})
 		},
 	}
 
 	m.add(cmd, "broadcast")
+	addExcludeUser(cmd.Flags(), &exclude)
 	return cmd
 }
 

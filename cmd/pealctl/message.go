@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -25,19 +24,19 @@ type messageFlags struct {
 func (m *messageFlags) add(cmd *cobra.Command, defaultType string) {
 	flags := cmd.Flags()
 	flags.StringVar(&m.event, "event", "", fmt.Sprintf("event `type`, for addEventListener (default %q)", defaultType))
-	flags.Func("idempotency-key", "send nothing if the same message was already sent with this `key`", notEmpty(&m.idempotencyKey))
-	flags.Func("conflate-key", "in the queue of a slow consumer, replace an earlier event that has the same `key`", notEmpty(&m.conflateKey))
+	flags.Func("idempotency-key", "send nothing if the same message was already sent with this `key`", notEmpty("key", &m.idempotencyKey))
+	flags.Func("conflate-key", "in the queue of a slow consumer, replace an earlier event that has the same `key`", notEmpty("key", &m.conflateKey))
 	flags.Var(&m.ttl, "ttl", "how long the event may be replayed and is retained (default: as long as the daemon keeps it)")
 	flags.BoolVar(&m.retain, "retain", false, "keep the event as the latest value, for streams that start later")
 }
 
-// notEmpty returns a flag setter that rejects the empty string. The daemon treats
-// an empty key as no key, but on a command line it usually comes from an unset
-// shell variable.
-func notEmpty(target *string) func(string) error {
+// notEmpty returns a flag setter that rejects an empty value. The daemon treats an
+// empty key or user as none, but on a command line it usually comes from an unset
+// shell variable. what names the value in errors.
+func notEmpty(what string, target *string) func(string) error {
 	return func(value string) error {
 		if value == "" {
-			return errors.New("empty key; omit the flag to send no key")
+			return fmt.Errorf("empty %s; omit the flag to send none", what)
 		}
 		*target = value
 		return nil

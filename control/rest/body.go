@@ -19,6 +19,7 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/peald/peald/control/apierror"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
 // requestBody is the body of a call. The generated handlers pass the body to the
@@ -32,6 +33,18 @@ type requestBody struct {
 	encodings   []string          // values of the Content-Encoding header
 	inPath      map[string]string // fields that the path sets
 	err         error             // the decoder's error
+
+	rejected RejectedMessages // the messages in a batch that could not be decoded
+}
+
+// newRequestBody returns the body of r.
+func newRequestBody(r *http.Request) *requestBody {
+	return &requestBody{
+		ReadCloser:  r.Body,
+		length:      r.ContentLength,
+		contentType: r.Header.Get("Content-Type"),
+		encodings:   r.Header.Values("Content-Encoding"),
+	}
 }
 
 // checkContentType accepts JSON and the media types that common tools send JSON with.
@@ -77,20 +90,30 @@ func unsupportedMediaType(message string) error {
 	return err
 }
 
-// decode reads the body into message. An empty body decodes to an empty message: the
-// call itself reports missing fields.
-func (b *requestBody) decode(message proto.Message) error {
+// read returns the whole body.
+func (b *requestBody) read() ([]byte, error) {
 	if b.length > MaxBody {
-		return tooLarge()
+		return nil, tooLarge()
 	}
 
 	data, err := io.ReadAll(b)
 	if err != nil {
 		if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
-			return tooLarge()
+			return nil, tooLarge()
 		}
 
-		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, "the body could not be read completely")
+		return nil, apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, "the body could not be read completely")
+	}
+
+	return data, nil
+}
+
+// decode reads the body into message. An empty body decodes to an empty message: the
+// call itself reports missing fields.
+func (b *requestBody) decode(message proto.Message) error {
+	data, err := b.read()
+	if err != nil {
+		return err
 	}
 
 	if bytes.HasPrefix(data, []byte("\uFEFF")) {
@@ -103,8 +126,12 @@ func (b *requestBody) decode(message proto.Message) error {
 		return nil
 	}
 
+	if batch, ok := message.(*pealv1.PublishBatchRequest); ok {
+		return b.decodeBatch(data, batch)
+	}
+
 	if protojson.Unmarshal(data, message) != nil {
-		return diagnose(data, message)
+		return diagnose("body", data, message)
 	}
 
 	return b.checkPath(message)
@@ -129,37 +156,38 @@ func tooLarge() error {
 	return err
 }
 
-// diagnose returns an error that describes why protojson rejected data. The wording of
-// protojson's own errors differs between builds.
-func diagnose(data []byte, message proto.Message) error {
+// diagnose returns an error that describes why protojson rejected data, which is the part
+// of the request that what names. The wording of protojson's own errors differs between
+// builds.
+func diagnose(what string, data []byte, message proto.Message) error {
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(data, &object); err != nil {
-		return malformed(err)
+		return malformed(what, err)
 	}
 
 	if object == nil {
-		return malformed(&json.UnmarshalTypeError{Value: "null"})
+		return malformed(what, &json.UnmarshalTypeError{Value: "null"})
 	}
 
 	fields, err := invalidFields(data, message)
 
 	switch {
 	case err != nil:
-		return malformed(err)
+		return malformed(what, err)
 	case len(fields) == 0:
 		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest,
-			fmt.Sprintf("the body is not a valid %s in JSON", message.ProtoReflect().Descriptor().Name()))
+			fmt.Sprintf("the %s is not a valid %s in JSON", what, message.ProtoReflect().Descriptor().Name()))
 	}
 
 	return apierror.Invalid(fields...)
 }
 
-func malformed(err error) error {
-	text := "the body is not JSON"
+func malformed(what string, err error) error {
+	text := fmt.Sprintf("the %s is not JSON", what)
 	if syntax, ok := errors.AsType[*json.SyntaxError](err); ok {
-		text = fmt.Sprintf("the body is not JSON: %s (byte %d)", syntax.Error(), syntax.Offset)
+		text = fmt.Sprintf("the %s is not JSON: %s (byte %d)", what, syntax.Error(), syntax.Offset)
 	} else if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		text = fmt.Sprintf("the body is a JSON %s; want an object", wrong.Value)
+		text = fmt.Sprintf("the %s is a JSON %s; want an object", what, wrong.Value)
 	}
 
 	return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, text)

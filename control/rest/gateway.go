@@ -19,7 +19,8 @@ import (
 // it rejects requests with any part that they would ignore, and names that part in the
 // error.
 type gateway struct {
-	mux *runtime.ServeMux
+	client pealv1.ControlServiceClient
+	mux    *runtime.ServeMux
 
 	// routes has the same routes as mux but makes no calls. It is used to find the
 	// methods that a path supports, which mux doesn't expose.
@@ -28,17 +29,18 @@ type gateway struct {
 	calls map[string]queryCall // by routeKey
 
 	writeError func(http.ResponseWriter, error)
+	rateLimit  func() int // Config.RateLimit
 }
 
-// newGateway returns a gateway that makes its calls through client. Document is the
-// Swagger document that describes the calls. WriteError responds with an error.
-func newGateway(client pealv1.ControlServiceClient, document string, writeError func(http.ResponseWriter, error)) (*gateway, error) {
-	calls, err := queryCalls(document)
+// newGateway returns a gateway that makes its calls through client. WriteError responds
+// with an error.
+func newGateway(cfg Config, client pealv1.ControlServiceClient, writeError func(http.ResponseWriter, error)) (*gateway, error) {
+	calls, err := queryCalls(cfg.Swagger)
 	if err != nil {
 		return nil, err
 	}
 
-	g := &gateway{calls: calls, writeError: writeError, routes: newRouteProbe()}
+	g := &gateway{client: client, calls: calls, writeError: writeError, rateLimit: cfg.RateLimit, routes: newRouteProbe()}
 
 	g.mux = runtime.NewServeMux(
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, new(jsonMarshaler)),
@@ -59,6 +61,7 @@ func newGateway(client pealv1.ControlServiceClient, document string, writeError 
 		runtime.WithMiddlewares(g.strict),
 		runtime.WithErrorHandler(g.handleError),
 		runtime.WithStreamErrorHandler(streamError),
+		runtime.WithForwardResponseOption(replaceErrors),
 		runtime.WithRoutingErrorHandler(g.handleUnrouted),
 	)
 
@@ -86,16 +89,28 @@ func traceHeader(name string) (metadataKey string, ok bool) {
 
 // ServeHTTP implements http.Handler.
 func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	call := r.WithContext(r.Context())
-	call.Body = &requestBody{
-		ReadCloser:  r.Body,
-		length:      r.ContentLength,
-		contentType: r.Header.Get("Content-Type"),
-		encodings:   r.Header.Values("Content-Encoding"),
+	if r.URL.Path == cloudEventsPath {
+		g.serveCloudEvents(w, r)
+
+		return
 	}
 
-	// The mux would interpret other headers, which have no meaning here, and would
-	// print warnings about some of them to standard error.
+	call := callRequest(r)
+	call.Body = newRequestBody(r)
+
+	if r.Method == http.MethodHead {
+		// net/http omits the body from the response.
+		call.Method = http.MethodGet
+	}
+
+	g.mux.ServeHTTP(w, call)
+}
+
+// callRequest returns a copy of r with only the headers that are passed on. The mux would
+// interpret others, which have no meaning here, and would print warnings about some of
+// them to standard error.
+func callRequest(r *http.Request) *http.Request {
+	call := r.WithContext(r.Context())
 	call.Header = http.Header{}
 
 	for _, name := range []string{"Authorization", "Traceparent", "Tracestate"} {
@@ -104,12 +119,7 @@ func (g *gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 
-	if r.Method == http.MethodHead {
-		// net/http omits the body from the response.
-		call.Method = http.MethodGet
-	}
-
-	g.mux.ServeHTTP(w, call)
+	return call
 }
 
 // strict rejects requests with parts that the generated handlers would ignore.
@@ -135,7 +145,7 @@ func (g *gateway) strict(next runtime.HandlerFunc) runtime.HandlerFunc {
 		defer release()
 
 		response := &responseWriter{ResponseWriter: w}
-		next(response, r.WithContext(ctx), params)
+		next(response, r.WithContext(withBody(ctx, r)), params)
 
 		if err := response.err(); err != nil {
 			g.writeError(w, err)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	"github.com/grpc-ecosystem/grpc-gateway/v2/utilities"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/reflect/protoregistry"
@@ -144,26 +143,13 @@ func routeKey(method, path string) string {
 func (c queryCall) checkQuery(r *http.Request, params map[string]string) error {
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return apierror.New(codes.InvalidArgument, apierror.ReasonInvalidRequest, fmt.Sprintf("malformed query: %v", err))
+		return malformedQuery(err)
 	}
 
-	check := queryCheck{
-		request: c.request,
-		params:  params,
-		inPath:  c.inPath,
-		seen:    make(map[protoreflect.FieldNumber]bool),
-		chosen:  make(map[protoreflect.Name]string),
-	}
+	check := newQueryCheck(c.request)
+	check.params, check.inPath = params, c.inPath
 
-	var invalid []apierror.Field
-
-	for _, name := range slices.Sorted(maps.Keys(query)) {
-		if field, problem := check.parameter(name, query[name]); problem != "" {
-			invalid = append(invalid, apierror.Field{Name: field, Problem: problem})
-		}
-	}
-
-	if len(invalid) > 0 {
+	if invalid := check.parameters(query); len(invalid) > 0 {
 		return apierror.Invalid(invalid[:min(len(invalid), apierror.MaxFields)]...)
 	}
 
@@ -177,6 +163,21 @@ type queryCheck struct {
 	inPath  bool // the path determines the audience
 	seen    map[protoreflect.FieldNumber]bool
 	chosen  map[protoreflect.Name]string // by oneof; the field that was set
+}
+
+func newQueryCheck(request proto.Message) *queryCheck {
+	return &queryCheck{request: request, seen: make(map[protoreflect.FieldNumber]bool), chosen: make(map[protoreflect.Name]string)}
+}
+
+// parameters returns the parameters that are unknown or malformed.
+func (c *queryCheck) parameters(query url.Values) (invalid []apierror.Field) {
+	for _, name := range slices.Sorted(maps.Keys(query)) {
+		if field, problem := c.parameter(name, query[name]); problem != "" {
+			invalid = append(invalid, apierror.Field{Name: field, Problem: problem})
+		}
+	}
+
+	return invalid
 }
 
 // parameter returns the name of the field that a query parameter sets and, if the
@@ -207,7 +208,7 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 	switch {
 	case !utf8.ValidString(strings.Join(values, "")):
 		return name, apierror.NotUTF8
-	case len(values) > 1 || c.seen[field.Number()]:
+	case len(values) > 1 && !field.IsList() || c.seen[field.Number()]:
 		return name, apierror.MoreThanOnce
 	case oneof != nil && c.chosen[oneof.Name()] != "":
 		return name, "can't be combined with " + c.chosen[oneof.Name()] + "; set only one of them"

@@ -37,6 +37,9 @@ type Config struct {
 	// response.
 	Ready func(context.Context) (ready bool, reason string)
 
+	// RateLimit returns the maximum number of calls per second from one caller, or 0.
+	RateLimit func() int
+
 	// Rejected is called with each error that the Handler itself detects, but not with
 	// errors from calls that reached Server.
 	Rejected func(error)
@@ -61,7 +64,7 @@ func New(cfg Config) (*Handler, error) {
 
 	h := &Handler{cfg: cfg, inProcess: inProcess}
 
-	gateway, err := newGateway(pealv1.NewControlServiceClient(inProcess.conn), cfg.Swagger, h.writeError)
+	gateway, err := newGateway(cfg, pealv1.NewControlServiceClient(inProcess.conn), h.writeError)
 	if err != nil {
 		inProcess.close()
 

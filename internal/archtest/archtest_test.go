@@ -49,7 +49,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/outbox", "internal/source/postgres"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/hooks", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/jetstream", "internal/source/kafka", "internal/source/outbox", "internal/source/postgres", "internal/source/redis"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -111,6 +111,12 @@ func rules() []archtest.Rule {
 			Why:      "the exchange of presence between nodes is independent of the event log and of the control plane",
 		},
 		{
+			Path:  "internal/hooks",
+			May:   []string{"internal/broker"},
+			Never: []string{viper, grpc},
+			Why:   "webhooks depend on who has streams, but not on how the nodes of a cluster know that",
+		},
+		{
 			Path:  "internal/source",
 			May:   []string{"internal/broker"},
 			Never: []string{viper, grpc},
@@ -122,8 +128,29 @@ func rules() []archtest.Rule {
 			Why:   "the outbox is a contract between writers, which need no daemon, and its reader",
 		},
 		{
+			Path:     "internal/source/jetstream",
+			May:      []string{"internal/source"},
+			TestsMay: []string{"internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
+			Path:     "internal/source/kafka",
+			May:      []string{"internal/source"},
+			TestsMay: []string{"internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
 			Path:     "internal/source/postgres",
 			May:      []string{"internal/source", "internal/source/outbox"},
+			TestsMay: []string{"daemon", "internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
+			Path:     "internal/source/redis",
+			May:      []string{"internal/source"},
 			TestsMay: []string{"daemon", "internal/broker"},
 			Never:    []string{viper, grpc},
 			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
@@ -241,6 +268,11 @@ func rules() []archtest.Rule {
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Why:      "an example must work outside this module",
 		},
+		{
+			Path:     "examples/webhooks",
+			TestsMay: []string{"daemon", "gen/peal/v1"},
+			Why:      "an example must work outside this module",
+		},
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "e2e/load", TestOnly: true},
@@ -249,8 +281,10 @@ func rules() []archtest.Rule {
 		{Path: "e2e/clients", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},
 		{Path: "internal/browsertest", TestOnly: true},
+		{Path: "internal/hooktest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
+		{Path: "internal/sourcetest", TestOnly: true},
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"hash/maphash"
-	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -108,7 +107,7 @@ type Broker struct {
 	watches    map[*Watch]struct{}
 	taps       map[*Tap]struct{}
 	changes    *Changes   // nil until Changes is called
-	mail       []delivery // scratch space of fanOut
+	mail       []delivery // scratch space of post
 	open       []int      // number of streams by shard
 	total      int        // number of streams
 	anonymous  int        // number of anonymous streams
@@ -124,9 +123,11 @@ type Broker struct {
 type account struct {
 	id          string
 	connections int32
-	closing     int32 // of these, counted by disconnect
-	since       time.Time
-	group       group // owned by the shard
+	closing     int32   // of these, counted by disconnect
+	since       int64   // Unix nanoseconds
+	group       group   // owned by the shard
+	listed      *Stream // those that have topics, linked by subscriptions.next; see account.unlist
+	unlisted    int32   // streams in listed that have left
 }
 
 // maxBacklog is the capacity of Broker.backlog, in bytes.
@@ -221,7 +222,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 
 	ids := b.ids.Load()
 	buf := encodeFields(&m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(&m), final: m.Final, cost: int32(min(len(buf), maxBacklog))}
+	e := newEvent(&m, int32(min(len(buf), maxBacklog)))
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
@@ -239,12 +240,13 @@ type placement struct {
 	foreign  bool    // accepted by another node, and not counted as published here
 	verdict  Verdict // on the idempotency key
 	retain   Retain  // the limits of the node that published it
-	byPolicy bool    // a policy on that node retains the message
+	byPolicy bool    // a policy on that node retains the message for its audience
+	others   []bool  // the same for each of Message.Topics; nil for none
 }
 
-// order assigns e a sequence number, unless it has one, appends it to the
-// history and posts it to the shards of its audience. It reports whether any
-// shard got it.
+// order assigns e and its siblings a sequence number, unless it has one, appends them to
+// the history and posts them to the shards of their audiences. It reports whether any
+// shard got one.
 func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p placement) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -265,7 +267,12 @@ func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p placem
 		return earlier, false, err
 	}
 
-	value, err := b.retain(m, e, len(buf)-ids.room, p)
+	siblings := e.siblings()
+	if siblings != nil {
+		siblings.place()
+	}
+	var room [1]*retainedValue
+	values, err := b.retain(room[:0], m, e, len(buf)-ids.room, p)
 	if err != nil {
 		return r, false, err
 	}
@@ -275,9 +282,12 @@ func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p placem
 		b.published[e.audience.kind]++
 	}
 	e.frame, r.ID = seal(buf, ids.room, ids.epoch, e.seq)
+	if siblings != nil {
+		siblings.share()
+	}
 	b.history.append(e)
-	if value != nil {
-		b.retained.put(value)
+	for _, v := range values {
+		b.retained.put(v)
 	}
 	r.Recipients, posted = b.fanOut(e)
 	b.replies.remember(m, e.seq, r, e.at)
@@ -285,56 +295,6 @@ func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p placem
 		b.releaseWaiters()
 	}
 	return r, posted, nil
-}
-
-// fanOut posts e to the shards that hold streams of its audience. It returns the
-// number of these streams, and whether any shard got e. The caller holds b.mu.
-func (b *Broker) fanOut(e *event) (recipients int, posted bool) {
-	mail := b.mail[:0]
-	switch e.audience.kind {
-	case everyone:
-		recipients = b.total
-		for i, n := range b.open {
-			if n > 0 {
-				mail = append(mail, delivery{b.shards[i], nil})
-			}
-		}
-	case oneUser:
-		if a, ok := b.accounts.Get(&account{id: e.audience.name}); ok {
-			recipients = int(a.connections)
-			mail = append(mail, delivery{b.shardFor(a.id), &a.group})
-		}
-	case oneTopic:
-		recipients, mail = b.topics.subscribers(e, b.shards, mail)
-	case nobody:
-	}
-
-	e.pending.Store(int32(len(mail)))
-	for _, d := range mail {
-		d.shard.post(item{kind: deliver, event: e, group: d.group})
-	}
-	clear(mail)
-	b.mail = mail
-
-	e.recipients = int32(min(recipients, math.MaxInt32))
-	if len(b.taps) > 0 {
-		b.feedTaps(e)
-	}
-	return recipients, len(mail) > 0
-}
-
-// delivery is the destination of an event: a group of a shard's streams, or all
-// of the shard's streams if group is nil.
-type delivery struct {
-	shard *shard
-	group *group
-}
-
-// taken records that a shard has taken e out of its mailbox.
-func (b *Broker) taken(e *event) {
-	if e.pending.Add(-1) == 0 {
-		b.backlog.Release(int64(e.cost))
-	}
 }
 
 // Shards returns the number of shards.

@@ -2,9 +2,9 @@ package broker
 
 import "slices"
 
-// deliver queues an event for st, unless st gets it from the history.
+// deliver queues an event for st, unless st gets it from the history or is excluded.
 func (s *shard) deliver(st *Stream, e *event) {
-	if e.seq <= st.cursor || st.catchingUp {
+	if e.seq <= st.cursor || st.catchingUp || e.excludes(st) {
 		return
 	}
 	if p := st.poll(); p != nil {
@@ -12,8 +12,8 @@ func (s *shard) deliver(st *Stream, e *event) {
 		return
 	}
 	s.enqueue(st, e)
-	if e.end != nil && st.phase != phaseClosed {
-		s.deliverEnd(st, e)
+	if e.end() != nil && st.phase != phaseClosed {
+		s.deliverEnds(st, e)
 	}
 }
 
@@ -250,9 +250,11 @@ func (s *shard) queueValues(st *Stream, values []*event) {
 // queueReplay queues events from the history for st, and moves its cursor.
 func (s *shard) queueReplay(st *Stream, events []*event, cursor uint64) {
 	for i, e := range events {
-		if e.end != nil && !st.isAlone() { // goLive ends the others
+		if e.end() != nil && !st.isAlone() { // goLive ends the others
 			s.queueEvents(st, events[:i+1]...)
-			s.queueEvents(st, e.end)
+			for _, end := range e.endsFor(st) {
+				s.queueEvents(st, end)
+			}
 			s.queueReplay(st, events[i+1:], cursor)
 			return
 		}

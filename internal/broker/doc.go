@@ -77,6 +77,21 @@
 // one it received. The others have greater sequence numbers, so they are either in the
 // history or lead to a reset, and the client gets all values again.
 //
+// # Several topics
+//
+// A message for several topics is one event for each of them, with its own place in the
+// topic's lane, its own retained value and its own policy: siblings. They share a
+// sequence number and their encoded bytes. A stream that wants several of them gets the
+// first in the order of the message's topics, or the first that the history still holds.
+// In the order of events they are one: whatever reads a part of the history takes all of
+// them or none, and keeps one for its stream. So a position never lies between them.
+//
+// Each topic gives up its event on its own, so a topic that keeps little, or a busy one,
+// doesn't take anything away from the others. A stream gets a reset if one of its topics
+// has given up an event, even if it could still get that event from another one. Each
+// sibling counts as an event of the history; their bytes count once, for the first that
+// is left.
+//
 // # Topics that end
 //
 // A topic has ended if its last event was final. Its lane in the history records that,

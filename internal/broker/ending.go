@@ -2,20 +2,13 @@ package broker
 
 import (
 	"encoding/json"
+	"iter"
 
 	"github.com/peald/peald/internal/eventstream"
 )
 
 // endType is the type of the event that reports the end of a topic.
 const endType = ReservedTypes + "end"
-
-// endOf returns the peald.end that follows m if m ends its topic, or nil if it doesn't.
-func endOf(m *Message) *event {
-	if !m.Final {
-		return nil
-	}
-	return endEvent(m.Audience.name, "")
-}
 
 // endEvent returns an event that informs a client of the end of a topic. Right after the
 // final event, id is empty, since the client has the position.
@@ -34,12 +27,31 @@ func (st *Stream) isAlone() bool {
 	return st.topics != nil && len(st.topics.names) == 1 && !st.topics.patterns
 }
 
-// deliverEnd queues the end of a topic after its final event, e, and closes st if that
-// is its only topic.
-func (s *shard) deliverEnd(st *Stream, e *event) {
-	s.enqueue(st, e.end)
+// deliverEnds queues the ends of topics after their final event, e, and closes st if it
+// has no others.
+func (s *shard) deliverEnds(st *Stream, e *event) {
+	for _, end := range e.endsFor(st) {
+		s.enqueue(st, end)
+	}
 	if st.isAlone() {
 		s.closeEnded(st)
+	}
+}
+
+// endsFor yields the topics of st that the final event e ends, and the events that report
+// their ends.
+func (e *event) endsFor(st *Stream) iter.Seq2[Audience, *event] {
+	return func(yield func(Audience, *event) bool) {
+		s := e.siblings()
+		if s == nil {
+			yield(e.audience, e.end())
+			return
+		}
+		for _, end := range s.ends {
+			if st.wants(end.topic) && !yield(end.topic, end.event) {
+				return
+			}
+		}
 	}
 }
 

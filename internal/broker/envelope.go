@@ -137,6 +137,13 @@ func (b *Broker) countCopy(e *event, n int) {
 	b.history.grow(e, n, b.logNow())
 }
 
+// countShared counts n more bytes for an encoding that siblings share.
+func (b *Broker) countShared(s *siblings, n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.history.growShared(s, n, b.logNow())
+}
+
 // grow counts n more bytes for other encodings of e. It reports whether those of all
 // values fit within the limit, which is that of the values themselves. It does nothing
 // if e isn't a value.

@@ -78,7 +78,9 @@ func (s *shard) pack(e, published *event) {
 			return
 		}
 		p.frame, p.sum = s.gzipFrame(e.frame.block()), sumOf(e.frame.block())
-		if e.seq != 0 && published.keeps(e) {
+		if siblings := e.siblings(); siblings != nil {
+			s.broker.countShared(siblings, len(p.frame.chunk)+packedOverhead)
+		} else if e.seq != 0 && published.keeps(e) {
 			s.broker.countCopy(published, len(p.frame.chunk)+packedOverhead)
 		}
 	})

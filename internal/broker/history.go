@@ -39,16 +39,17 @@ const (
 // resume depends on what it replays, not on the size of the history. It is guarded
 // by Broker.mu. The package documentation describes what it evicts.
 type history struct {
-	limits   History
-	policies policies
-	digester digester
-	all      timeline
-	lanes    map[Audience]*lane
-	first    uint64 // events before this one may have been evicted from lanes that are no longer known
-	complete int64  // no event published from this time on has been evicted from such a lane, in Unix nanoseconds
-	bytes    int    // of events and lanes
-	ranks    [rankings]ranking
-	expiring expirations // events with a time to live, or with a policy for their age
+	limits    History
+	policies  policies
+	digester  digester
+	all       timeline
+	lanes     map[Audience]*lane
+	first     uint64 // events before this one may have been evicted from lanes that are no longer known
+	complete  int64  // no event published from this time on has been evicted from such a lane, in Unix nanoseconds
+	bytes     int    // of events and lanes
+	ranks     [rankings]ranking
+	expiring  expirations // events with a time to live, or with a policy for their age
+	excluding int         // number of events that exclude a user
 
 	evictions uint64 // number of evictions, plus 1 for what precedes the history
 	forgotten uint64 // the last of them that the field first covers
@@ -102,39 +103,6 @@ func (l *lane) remove(e *event) {
 	l.items = slices.Delete(l.items, l.head+i, l.head+i+1)
 }
 
-// expirations is a heap of events by the time at which they are due to leave.
-type expirations []*event
-
-// Len implements [heap.Interface].
-func (x *expirations) Len() int { return len(*x) }
-
-// Less implements [heap.Interface].
-func (x *expirations) Less(i, j int) bool { return (*x)[i].due < (*x)[j].due }
-
-// Swap implements [heap.Interface].
-func (x *expirations) Swap(i, j int) {
-	a, b := (*x)[j], (*x)[i]
-	(*x)[i], (*x)[j] = a, b
-	a.heapIndex, b.heapIndex = int32(i), int32(j)
-}
-
-// Push implements [heap.Interface].
-func (x *expirations) Push(added any) {
-	e := added.(*event) //nolint:forcetypeassert // the heap holds nothing else
-	e.heapIndex = int32(len(*x))
-	*x = append(*x, e)
-}
-
-// Pop implements [heap.Interface].
-func (x *expirations) Pop() any {
-	old := *x
-	last := len(old) - 1
-	e := old[last]
-	old[last] = nil
-	*x = old[:last]
-	return e
-}
-
 // newHistory returns an empty history that begins at now, in Unix nanoseconds.
 func newHistory(limits History, policies policies, d digester, now int64) history {
 	h := history{
@@ -147,28 +115,42 @@ func newHistory(limits History, policies policies, d digester, now int64) histor
 	return h
 }
 
-// append adds an event, which must follow all others, and applies the limits.
+// append adds an event and its siblings, which must follow all others, and applies the
+// limits.
 func (h *history) append(e *event) {
+	if s := e.siblings(); s != nil {
+		h.appendAll(s)
+		return
+	}
+
 	if h.limits.MaxEvents == 0 {
 		e.policy = h.policies.find(e.audience)
 		h.lose(e.seq, e.at)
 		return
 	}
+	l := h.push(e)
+	h.expire(e.at) // no policy needs to evict what has expired
+	h.limit(l)
+	h.evict(e.at)
+}
 
+// push adds an event to its lane, and returns the lane.
+func (h *history) push(e *event) *lane {
 	l := h.lane(e.audience)
 	e.policy, l.final = l.policy, 0
-	if e.end != nil {
+	if e.end() != nil {
 		l.final = e.seq
 	}
 	h.all.append(e, l)
 	l.push(e)
-	h.count(l, len(e.frame.chunk)+eventOverhead)
+	h.count(l, e.historyBytes())
 	if e.due = l.policy.due(e); e.due != 0 {
 		heap.Push(&h.expiring, e)
 	}
-	h.expire(e.at) // no policy needs to evict what has expired
-	h.limit(l)
-	h.evict(e.at)
+	if e.excluded() != "" {
+		h.excluding++
+	}
+	return l
 }
 
 // policy returns the policy for the audience, or nil if there is none.
@@ -282,11 +264,14 @@ func (h *history) evict(now int64) {
 // before e must get a reset.
 func (h *history) remove(e *event, evicted bool) {
 	s := h.all.find(e)
-	l := s.lane
+	l, size := s.lane, e.historyBytes()
 	h.all.clear(s)
 	l.remove(e)
 	if e.due != 0 {
 		heap.Remove(&h.expiring, int(e.heapIndex))
+	}
+	if e.excluded() != "" {
+		h.excluding--
 	}
 	if evicted {
 		h.evictions++
@@ -296,19 +281,20 @@ func (h *history) remove(e *event, evicted bool) {
 		}
 	}
 
-	size := len(e.frame.chunk) + eventOverhead + int(e.copyBytes)
 	if l.len() > 0 {
 		h.count(l, -size)
-		return
+	} else {
+		l.bytes -= size
+		h.bytes -= size
+		for by := range h.ranks {
+			h.ranks[by].remove(l)
+		}
+		h.marked.push(l, byEvents)
+		h.markedBytes += l.cost()
 	}
-
-	l.bytes -= size
-	h.bytes -= size
-	for by := range h.ranks {
-		h.ranks[by].remove(l)
+	if s := e.siblings(); s != nil {
+		h.release(s, e)
 	}
-	h.marked.push(l, byEvents)
-	h.markedBytes += l.cost()
 }
 
 // forget removes lanes without events: those that have nothing to remember, and the

@@ -29,16 +29,16 @@ func TestHistoryAgainstAModel(t *testing.T) {
 			"wait": func(rt *rapid.T) {
 				m.now += int64(rapid.IntRange(1, 100).Draw(rt, "time"))
 				m.h.evict(m.now)
-				m.observe(nil)
+				m.observe(nil, 0)
 			},
 			"limits": func(rt *rapid.T) {
 				m.h.limits.MaxEvents = rapid.SampledFrom([]int{0, 2, 10, 100}).Draw(rt, "events")
 				m.h.evict(m.now)
-				m.observe(nil)
+				m.observe(nil, 0)
 			},
 			"policies": func(rt *rapid.T) {
 				m.h.reconfigure(m.h.limits, drawHistoryPolicies(rt), m.now)
-				m.observe(nil)
+				m.observe(nil, 0)
 			},
 			"": func(*rapid.T) { m.check() },
 		})
@@ -79,31 +79,48 @@ func (m *historyModel) append(rt *rapid.T) {
 	m.seq += uint64(rapid.IntRange(1, 2).Draw(rt, "step")) // a replica's log skips some
 	// Few audiences have most events.
 	a := rapid.OneOf(rapid.IntRange(0, 2), rapid.IntRange(0, 60)).Draw(rt, "audience")
-	e := &event{seq: m.seq, at: m.now, audience: ToTopic(fmt.Sprint("t.", a))}
+	message := Message{Audience: ToTopic(fmt.Sprint("t.", a))}
+	if rapid.IntRange(0, 4).Draw(rt, "several") == 0 {
+		for range rapid.IntRange(1, 3).Draw(rt, "topics") {
+			message.Topics = append(message.Topics, fmt.Sprint("t.", 100*len(message.Topics)+a+1))
+		}
+	}
+	message.ExcludeUser = rapid.SampledFrom([]string{"", "", "alice"}).Draw(rt, "excluded")
+	e := newEvent(&message, 0)
+	e.seq, e.at = m.seq, m.now
 	e.frame.chunk = make([]byte, rapid.SampledFrom([]int{1, 50, 1000}).Draw(rt, "size"))
 	if rapid.IntRange(0, 9).Draw(rt, "ttl") == 0 {
 		e.expires = m.now + int64(rapid.IntRange(1, 60).Draw(rt, "expires"))
 	}
+	all := []*event{e}
+	if s := e.siblings(); s != nil {
+		s.place()
+		s.share()
+		all = s.events
+	}
 	if m.h.limits.MaxEvents == 0 {
 		m.h.append(e)
-		m.lost = append(m.lost, eviction{e, m.seen})
+		for _, e := range all {
+			m.lost = append(m.lost, eviction{e, m.seen})
+		}
 		m.seen = m.h.evictions
 		return
 	}
 
 	// How much each audience holds before the limits apply.
 	full := make(map[Audience]int)
-	for _, held := range append(slices.Clone(m.held), e) {
+	for _, held := range append(slices.Clone(m.held), all...) {
 		full[held.audience]++
 	}
-	m.held = append(m.held, e)
+	m.held = append(m.held, all...)
 	m.h.append(e)
-	m.observe(full)
+	m.observe(full, len(all))
 }
 
 // observe moves the events that have left the history. If only the number of events is
-// limited, they must come from the audiences that held most.
-func (m *historyModel) observe(full map[Audience]int) {
+// limited, they must come from the audiences that held most, before or after they gave up
+// other events because of the ones that were added.
+func (m *historyModel) observe(full map[Audience]int, added int) {
 	var left []*event
 	m.held = slices.DeleteFunc(m.held, func(e *event) bool {
 		if m.h.all.find(e) != nil {
@@ -123,7 +140,7 @@ func (m *historyModel) observe(full map[Audience]int) {
 			age = *policy.MaxAge
 		}
 		old := age != 0 && m.now-e.at >= int64(age) || policy != nil && policy.MaxEvents != 0
-		if most := slices.Max(append(values(full), 0)); full != nil && !old && m.h.limits.MaxBytes == 1<<20 && full[e.audience] < most*31/32 {
+		if most := slices.Max(append(values(full), 0)); full != nil && !old && m.h.limits.MaxBytes == 1<<20 && full[e.audience] < (most-added+1)*31/32 {
 			m.t.Fatalf("%v of %v gave up an event, but another audience held %d", full[e.audience], e.audience, most)
 		}
 	}
@@ -146,7 +163,7 @@ func (m *historyModel) check() {
 			m.t.Fatalf("the lane of %v has %d events, and the policy %v instead of %v", a, l.len(), l.policy, p)
 		}
 		for i, e := range l.all() {
-			laneBytes += len(e.frame.chunk) + eventOverhead
+			laneBytes += m.bytes(e)
 			age := h.limits.MaxAge
 			if l.policy != nil && l.policy.MaxAge != nil {
 				age = *l.policy.MaxAge
@@ -194,6 +211,15 @@ func (m *historyModel) check() {
 			marks[s.lane.audience] = s.seq
 		}
 	}
+	excluding := 0
+	for _, e := range m.held {
+		if e.excluded() != "" {
+			excluding++
+		}
+	}
+	if h.excluding != excluding {
+		m.t.Fatalf("%d events exclude a user, %d counted", excluding, h.excluding)
+	}
 	for a, seq := range last {
 		if seq >= h.first && (marks[a] != seq || !h.lost(a, seq-1, 0) || h.lost(a, seq, 0) || h.lost(a, seq-1, h.evictions)) {
 			m.t.Fatalf("event %d was evicted from %v; the mark is %d, and first is %d", seq, a, marks[a], h.first)
@@ -211,6 +237,27 @@ func (m *historyModel) check() {
 			m.t.Fatalf("the mark of %v is %d, but the last evicted event was %d", a, mark, last[a])
 		}
 	}
+}
+
+// bytes returns the bytes that the history must count for an event that it holds.
+func (m *historyModel) bytes(e *event) int {
+	n := eventOverhead
+	if e.extra != nil {
+		n += extraOverhead + len(e.extra.exclude)
+	}
+	s := e.siblings()
+	if s == nil {
+		return n + len(e.frame.chunk)
+	}
+	for _, other := range m.held { // the bytes count once, for the first sibling
+		if other.siblings() == s {
+			if other == e {
+				n += len(e.frame.chunk) + siblingOverhead*cap(s.held)
+			}
+			break
+		}
+	}
+	return n
 }
 
 func TestClasses(t *testing.T) {

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"hash/maphash"
+	"strings"
 	"time"
 )
 
@@ -121,8 +122,9 @@ func (r *replies) forgetOldest() {
 func (m *Message) hash(seed maphash.Seed) uint64 {
 	return maphash.Comparable(seed, struct {
 		audience              Audience
+		topics, exclude       string
 		event, data, conflate string
 		ttl                   time.Duration
 		retain, final         bool
-	}{m.Audience, m.Event, m.Data, m.ConflateKey, m.TTL, m.Retain, m.Final})
+	}{m.Audience, strings.Join(m.Topics, "\x00"), m.ExcludeUser, m.Event, m.Data, m.ConflateKey, m.TTL, m.Retain, m.Final})
 }

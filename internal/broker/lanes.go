@@ -65,11 +65,23 @@ func mergeBackward(lanes []*lane) *merger {
 	return m
 }
 
-// next removes the next event and returns it, or nil if there is none.
+// next removes the next event and returns it, or nil if there is none. Of siblings, it
+// returns only the first one.
 func (m *merger) next() *event {
 	if len(m.lanes) == 0 {
 		return nil
 	}
+	e := m.take()
+	for len(m.lanes) > 0 && m.peek(0).seq == e.seq {
+		if sibling := m.take(); sibling.index() < e.index() {
+			e = sibling
+		}
+	}
+	return e
+}
+
+// take removes the next event and returns it. There must be one.
+func (m *merger) take() *event {
 	e := m.peek(0)
 	if events := m.lanes[0]; m.backward {
 		m.lanes[0] = events[:len(events)-1]

@@ -87,7 +87,7 @@ func (b *Broker) findAudiences(l *retainedLister) (done bool, err error) {
 	l.begun, l.generation = true, b.generation
 	now := b.logNow()
 	for i, slot := range b.retained.all.after(l.next) {
-		if i == replayScan {
+		if i >= replayScan && slot.order > l.next { // siblings stay together
 			return false, nil
 		}
 		l.next = slot.order

@@ -21,13 +21,16 @@ func (b *Broker) join(st *Stream, preamble *event) error {
 		if a, ok := b.accounts.Get(st.account); ok {
 			st.account = a
 		} else {
-			st.account.since = time.Now()
+			st.account.since = time.Now().UnixNano()
 			b.accounts.ReplaceOrInsert(st.account)
 		}
 		st.account.connections++
 	}
 	if st.topics != nil {
 		b.topics.join(st, len(b.shards))
+		if st.account != nil {
+			st.account.list(st)
+		}
 	}
 	b.open[st.shard.number]++
 	b.total++
@@ -49,6 +52,9 @@ func (b *Broker) leave(st *Stream, why Reason) {
 func (b *Broker) uncount(st *Stream, why Reason) {
 	b.open[st.shard.number]--
 	b.total--
+	if st.topics != nil {
+		b.topics.leave(st)
+	}
 	if a := st.account; a == nil {
 		b.anonymous--
 	} else {
@@ -56,9 +62,9 @@ func (b *Broker) uncount(st *Stream, why Reason) {
 		if a.connections--; a.connections == 0 {
 			b.accounts.Delete(a)
 		}
-	}
-	if st.topics != nil {
-		b.topics.leave(st)
+		if st.topics != nil {
+			a.unlist()
+		}
 	}
 
 	if st.catchingUp {

@@ -3,6 +3,7 @@ package broker
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -99,6 +100,14 @@ func (a Audience) defaultType() string {
 // Message is an event as submitted by a publisher.
 type Message struct {
 	Audience Audience
+	// Topics are further topics, if Audience is a topic: the event is for the
+	// subscribers of any of them, and a stream that subscribes to several gets it once.
+	// There must be fewer than MaxTopics, without duplicates. See [Message.SetTopics].
+	Topics []string
+	// ExcludeUser is a user whose streams don't get the event, even if they belong to
+	// the audience; empty for none. It must be empty if Audience is a user, or if Final
+	// is set.
+	ExcludeUser string
 	// Event is the event's type. If it is empty, the audience determines the
 	// type: "broadcast", "individual" or "topic".
 	Event string
@@ -117,9 +126,20 @@ type Message struct {
 	// Retain keeps the event as the latest value for its audience and ConflateKey. New
 	// streams get the values of their audiences.
 	Retain bool
-	// Final ends the topic: a stream that subscribes to it alone is closed after the
+	// Final ends each topic: a stream that subscribes to it alone is closed after the
 	// event, and others are notified. A later message reopens the topic.
 	Final bool
+}
+
+// SetTopics makes m a message for the subscribers of the given topics, of which there
+// must be at least one. A topic that is repeated has no further effect.
+func (m *Message) SetTopics(names []string) {
+	m.Audience, m.Topics = ToTopic(names[0]), nil
+	for _, name := range names[1:] {
+		if name != names[0] && !slices.Contains(m.Topics, name) {
+			m.Topics = append(m.Topics, name)
+		}
+	}
 }
 
 // Receipt describes an accepted message.
@@ -133,6 +153,14 @@ type Receipt struct {
 // Validate returns nil if m can be published, or an *InvalidError.
 func (m *Message) Validate() error {
 	if err := m.Audience.validate(); err != nil {
+		return err
+	}
+
+	if err := m.validateTopics(); err != nil {
+		return err
+	}
+
+	if err := m.validateExclusion(); err != nil {
 		return err
 	}
 
@@ -170,6 +198,50 @@ func (m *Message) Validate() error {
 	}
 
 	return nil
+}
+
+// validateTopics returns nil if m.Topics is valid, or an *InvalidError.
+func (m *Message) validateTopics() error {
+	switch {
+	case len(m.Topics) == 0:
+		return nil
+	case m.Audience.kind != oneTopic:
+		return &InvalidError{"topics", "is set for a message that isn't for a topic"}
+	case len(m.Topics) >= MaxTopics:
+		return &InvalidError{"topics", fmt.Sprintf("makes %d topics; want at most %d", len(m.Topics)+1, MaxTopics)}
+	}
+
+	for i, name := range m.Topics {
+		if err := ValidTopic(name); err != nil {
+			return inList("topics", i, err)
+		}
+		if name == m.Audience.name || slices.Contains(m.Topics[:i], name) {
+			return &InvalidError{"topics", fmt.Sprintf("has %q more than once", name)}
+		}
+	}
+	return nil
+}
+
+// inList returns the error for an invalid element of the list in a field, given the
+// error for the element.
+func inList(field string, index int, err error) error {
+	if invalid, ok := errors.AsType[*InvalidError](err); ok {
+		invalid.Field = fmt.Sprintf("%s[%d]", field, index)
+	}
+	return err
+}
+
+// validateExclusion returns nil if m.ExcludeUser is valid, or an *InvalidError.
+func (m *Message) validateExclusion() error {
+	switch {
+	case m.ExcludeUser == "":
+		return nil
+	case m.Audience.kind == oneUser:
+		return &InvalidError{"exclude_user_id", "is set for a message to one user; want a message to topics or to everyone"}
+	case m.Final:
+		return &InvalidError{"exclude_user_id", "is set for a final message; a topic ends for all of its subscribers"}
+	}
+	return validName("exclude_user_id", m.ExcludeUser, MaxUserID)
 }
 
 // validate returns nil if a message can be published to the audience, or an
@@ -228,7 +300,7 @@ type event struct {
 	expires     int64        // when it may no longer be replayed, in Unix nanoseconds; 0 for never
 	due         int64        // when it leaves the history regardless of its other limits, in Unix nanoseconds; 0 for never
 	policy      *TopicPolicy // of its topic when it was published; nil for none
-	end         *event       // the peald.end that follows it; nil unless it is the final event for its topic
+	extra       *extra       // nil for most events
 
 	cost      int32        // what it acquired from Broker.backlog
 	heapIndex int32        // its index in history.expiring
@@ -237,7 +309,7 @@ type event struct {
 	recipients int32 // streams that it was queued for; for taps
 	copyBytes  int32 // what the history counts for packed and envelope; guarded by Broker.mu
 	gap        bool  // a peald.reset for events that were dropped from a queue
-	final      bool  // its message has Final set; unlike end, this also holds for a restored value
+	final      bool  // its message has Final set; unlike extra.end, this also holds for a restored value
 }
 
 // encodeFields encodes the fields of m that don't depend on its id. It leaves

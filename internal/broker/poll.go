@@ -84,7 +84,7 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 		}
 	}
 
-	batch = Batch{Events: append(valuesOf(r.values), decodeAll(r.events)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
+	batch = Batch{Events: append(valuesOf(r.values), decodeAll(r.events, st)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
 	if r.ended {
 		batch.addEnd(st.topics.names[0])
 	}
@@ -122,13 +122,16 @@ func (b *Batch) addEnd(topic string) {
 // of returns the id of a position in the log.
 func (f *idFormat) of(seq uint64) string { return string(appendID(nil, f.epoch, seq)) }
 
-// decodeAll decodes events. The end of a topic follows its final event.
-func decodeAll(events []*event) []Polled {
+// decodeAll decodes events for st. The ends of topics follow their final event.
+func decodeAll(events []*event, st *Stream) []Polled {
 	var all []Polled
 	for _, e := range events {
 		all = append(all, e.polled(e.audience))
-		if e.end != nil {
-			all = append(all, e.end.polled(e.audience))
+		if e.end() == nil {
+			continue
+		}
+		for topic, end := range e.endsFor(st) {
+			all = append(all, end.polled(topic))
 		}
 	}
 	return all

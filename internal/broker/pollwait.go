@@ -112,7 +112,7 @@ func (s *shard) collect(st *Stream, p *poll, e *event) {
 	s.queueEvents(st, e)
 	s.markDirty(st)
 	// The client gets the rest with its next poll.
-	p.full = q.len() >= replayEvents || int(q.bytes) >= replayBytes || e.end != nil && st.isAlone()
+	p.full = q.len() >= replayEvents || int(q.bytes) >= replayBytes || e.end() != nil && st.isAlone()
 }
 
 // mayFlush reports whether the queue of a poll may be written. It first answers a poll
@@ -159,7 +159,7 @@ func (s *shard) queueResponse(st *Stream, p *poll) {
 	if s.delays.full() {
 		s.measure()
 	}
-	batch := Batch{Events: decodeAll(events), Position: s.pollPosition(st, p), Reason: st.closeReason}
+	batch := Batch{Events: decodeAll(events, st), Position: s.pollPosition(st, p), Reason: st.closeReason}
 	if f := p.found; f != nil {
 		if batch.Reset = f.reset; f.ended {
 			batch.addEnd(st.topics.names[0])

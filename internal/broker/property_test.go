@@ -49,7 +49,9 @@ func TestEveryStreamGetsItsEvents(t *testing.T) {
 type published struct {
 	seq      uint64
 	at       time.Time
-	audience string // "", "user:alice", "topic:a.b"
+	audience string   // "", "user:alice", "topic:a.b"
+	topics   []string // further ones, if the audience is a topic
+	exclude  string   // the user who doesn't get it
 	expires  time.Time
 	retain   bool
 	key      string // the conflate key of a retained value
@@ -122,6 +124,7 @@ func (w *world) publish(rt *rapid.T) {
 	p.audience = rapid.SampledFrom([]string{"", "user:alice", "user:bob", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience")
 	m.Audience = audience(p.audience)
 	w.drawRetained(rt, &m, &p)
+	drawFurther(rt, &m, &p)
 	if rapid.IntRange(0, 5).Draw(rt, "ttl") == 0 {
 		m.TTL = 20 * time.Second
 		p.expires = time.Now().Add(m.TTL)
@@ -237,7 +240,16 @@ func (w *world) missing(r *reader, after, upTo uint64) (seqs []uint64) {
 }
 
 func (r *reader) entitled(p published) bool {
-	kind, name, _ := strings.Cut(p.audience, ":")
+	return slices.ContainsFunc(p.audiences(), func(to string) bool { return r.entitledBy(p, to) })
+}
+
+// entitledBy reports whether the client is entitled to p because it belongs to one of its
+// audiences.
+func (r *reader) entitledBy(p published, to string) bool {
+	if p.exclude != "" && r.user == p.exclude {
+		return false
+	}
+	kind, name, _ := strings.Cut(to, ":")
 	switch kind {
 	case "user":
 		return r.user == name

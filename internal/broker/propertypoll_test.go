@@ -40,6 +40,7 @@ type pollWorld struct {
 	sent    []broker.Message
 	ids     []string
 	kept    int // the maximum number of events in the history
+	events  int // published; a message for several topics is several
 }
 
 func checkPolls(t *testing.T, rt *rapid.T) {
@@ -102,11 +103,18 @@ func (w *pollWorld) publish(rt *rapid.T) {
 	to := rapid.SampledFrom(audiences).Draw(rt, "audience")
 	for range rapid.SampledFrom([]int{1, 1, 3, 30, 300}).Draw(rt, "events") {
 		m := broker.Message{Audience: to, Data: fmt.Sprint(len(w.sent))}
+		if name, ok := to.Topic(); ok {
+			m.SetTopics(append(rapid.SampledFrom([][]string{nil, {"t.1"}, {"t.2", "u"}, {"v.1"}}).Draw(rt, "topics"), name))
+		}
+		if _, ok := to.User(); !ok {
+			m.ExcludeUser = rapid.SampledFrom([]string{"", "", "a", "b"}).Draw(rt, "excluded")
+		}
 		r, err := w.broker.Publish(w.ctx, m)
 		if err != nil {
 			rt.Fatal(err)
 		}
 		w.sent, w.ids = append(w.sent, m), append(w.ids, r.ID)
+		w.events += 1 + len(m.Topics)
 	}
 }
 
@@ -149,7 +157,7 @@ func (w *pollWorld) take(rt *rapid.T, c *pollingClient, batch broker.Batch) {
 		rt.Fatalf("%d events at %q", len(batch.Events), batch.Position)
 	}
 	if batch.Reset != nil {
-		if batch.Reset.Reason != broker.ResetExpired || len(w.sent) <= w.kept {
+		if batch.Reset.Reason != broker.ResetExpired || w.events <= w.kept {
 			rt.Fatalf("%+v got the reset %+v", c.sub, batch.Reset)
 		}
 		c.got, c.from = nil, int(sequence(batch.Position))
@@ -172,12 +180,23 @@ func (w *pollWorld) take(rt *rapid.T, c *pollingClient, batch broker.Batch) {
 // entitled returns the events for a client after the first ones.
 func (w *pollWorld) entitled(c *pollingClient, from int) (data []string) {
 	for _, m := range w.sent[from:] {
-		user, isUser := m.Audience.User()
-		topic, isTopic := m.Audience.Topic()
-		if m.Audience.IsEveryone() || isUser && user == c.sub.User ||
-			isTopic && slices.ContainsFunc(c.sub.Topics, func(p string) bool { return broker.Covers(p, topic) }) {
+		if belongs(c.sub, m) {
 			data = append(data, m.Data)
 		}
 	}
 	return data
+}
+
+// belongs reports whether a subscription gets a message.
+func belongs(sub broker.Subscription, m broker.Message) bool {
+	if m.ExcludeUser != "" && m.ExcludeUser == sub.User {
+		return false
+	}
+	if user, ok := m.Audience.User(); ok {
+		return user == sub.User
+	}
+	first, ok := m.Audience.Topic()
+	return !ok || slices.ContainsFunc(append([]string{first}, m.Topics...), func(topic string) bool {
+		return slices.ContainsFunc(sub.Topics, func(p string) bool { return broker.Covers(p, topic) })
+	})
 }

@@ -40,8 +40,11 @@ type pagedLog struct {
 type pagedMessage struct {
 	id       string
 	audience broker.Audience
-	expires  time.Time // zero for never
+	also     broker.Audience // the second topic; the zero Audience for none
+	expires  time.Time       // zero for never
 }
+
+func (m pagedMessage) isFor(a broker.Audience) bool { return m.audience == a || m.also == a }
 
 // pagedRead is a sequence of pages.
 type pagedRead struct {
@@ -62,13 +65,17 @@ func newPagedLog(rt *rapid.T) *pagedLog {
 }
 
 func drawAudience(rt *rapid.T) broker.Audience {
-	return rapid.SampledFrom([]broker.Audience{broker.Everyone(), broker.ToTopic("a"), broker.ToUser("a")}).Draw(rt, "audience")
+	return rapid.SampledFrom([]broker.Audience{broker.Everyone(), broker.ToTopic("a"), broker.ToTopic("b"), broker.ToUser("a")}).Draw(rt, "audience")
 }
 
 func (l *pagedLog) publish(rt *rapid.T) {
 	for range rapid.IntRange(1, 10).Draw(rt, "n") {
 		m := broker.Message{Audience: drawAudience(rt), Data: "x"}
 		p := pagedMessage{audience: m.Audience}
+		if m.Audience == broker.ToTopic("a") && rapid.Bool().Draw(rt, "two topics") {
+			m.SetTopics([]string{"b", "a"})
+			p.also = m.Audience
+		}
 		if rapid.IntRange(0, 3).Draw(rt, "ttl") == 0 {
 			m.TTL = 30 * time.Second
 			p.expires = time.Now().Add(m.TTL)
@@ -98,7 +105,7 @@ func (l *pagedLog) begin(rt *rapid.T) {
 // unexpired returns the ids of messages to the audience that haven't expired.
 func unexpired(messages []pagedMessage, a broker.Audience) (ids []string) {
 	for _, m := range messages {
-		if m.audience == a && (m.expires.IsZero() || m.expires.After(time.Now())) {
+		if m.isFor(a) && (m.expires.IsZero() || m.expires.After(time.Now())) {
 			ids = append(ids, m.id)
 		}
 	}
@@ -186,7 +193,7 @@ func (l *pagedLog) checkError(rt *rapid.T, r *pagedRead, err error) {
 		oldest = page.Messages[0].ID
 	}
 	// An evicted message may have expired since.
-	missed := slices.IndexFunc(l.all[r.next:], func(m pagedMessage) bool { return m.audience == r.Audience })
+	missed := slices.IndexFunc(l.all[r.next:], func(m pagedMessage) bool { return m.isFor(r.Audience) })
 	if missed < 0 || l.all[r.next+missed].id == oldest {
 		rt.Fatalf("%+v returned an error, but the history goes back to %q", r.Read, oldest)
 	}

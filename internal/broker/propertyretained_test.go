@@ -26,15 +26,41 @@ func (w *world) drawRetained(rt *rapid.T, m *broker.Message, p *published) {
 	}
 }
 
+// drawFurther draws further topics for a message to a topic, and a user who doesn't get
+// the message.
+func drawFurther(rt *rapid.T, m *broker.Message, p *published) {
+	if strings.HasPrefix(p.audience, "topic:") && rapid.IntRange(0, 2).Draw(rt, "several") == 0 {
+		topics := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a.b", "c", "d"}), 1, 3).Draw(rt, "topics")
+		name, _ := m.Audience.Topic()
+		m.SetTopics(append([]string{name}, topics...))
+		p.topics = m.Topics
+	}
+	if _, ok := m.Audience.User(); !ok && !m.Final && rapid.IntRange(0, 4).Draw(rt, "excludes") == 0 {
+		m.ExcludeUser = rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "excluded")
+		p.exclude = m.ExcludeUser
+	}
+}
+
+// audiences returns all audiences of p.
+func (p published) audiences() []string {
+	all := []string{p.audience}
+	for _, name := range p.topics {
+		all = append(all, "topic:"+name)
+	}
+	return all
+}
+
 // retained updates the model after p has been published.
 func (w *world) retained(p published) {
-	if p.retain {
-		w.values[valueKey{p.audience, p.key}] = p
-	}
-	if topic, ok := strings.CutPrefix(p.audience, "topic:"); ok {
-		w.ended[topic] = 0
-		if p.final {
-			w.ended[topic] = p.seq
+	for _, to := range p.audiences() {
+		if p.retain {
+			w.values[valueKey{to, p.key}] = p
+		}
+		if topic, ok := strings.CutPrefix(to, "topic:"); ok {
+			w.ended[topic] = 0
+			if p.final {
+				w.ended[topic] = p.seq
+			}
 		}
 	}
 }
@@ -104,8 +130,8 @@ func (r *reader) onMark(at uint64) {
 	if r.gap {
 		return // a reset reported that some were dropped
 	}
-	for _, p := range r.world.values {
-		if p.seq <= at && r.entitled(p) && !p.expired() && !slices.Contains(r.values, p.seq) {
+	for key, p := range r.world.values {
+		if p.seq <= at && r.entitledBy(p, key.audience) && !p.expired() && !slices.Contains(r.values, p.seq) {
 			r.failure = fmt.Sprintf("the mark %d arrived without the value %d", at, p.seq)
 		}
 	}
@@ -130,9 +156,11 @@ func (r *reader) onReset(at uint64, overflow, hasID bool) {
 // onEnd checks the end of a topic.
 func (r *reader) onEnd(e eventstream.Event) {
 	for _, p := range r.world.sent {
-		topic, _ := strings.CutPrefix(p.audience, "topic:")
-		if p.final && string(e.Data) == fmt.Sprintf(`{"topic":%q}`, topic) && r.entitled(p) {
-			return
+		for _, to := range p.audiences() {
+			topic, _ := strings.CutPrefix(to, "topic:")
+			if p.final && string(e.Data) == fmt.Sprintf(`{"topic":%q}`, topic) && r.entitledBy(p, to) {
+				return
+			}
 		}
 	}
 	r.failure = fmt.Sprintf("got peald.end with %s", e.Data)

@@ -63,7 +63,7 @@ func (w *world) expect(rt *rapid.T, r *reader, s drawnStart) {
 	r.gone = make(map[uint64]bool)
 	left := s.events
 	for _, p := range slices.Backward(w.sent) {
-		held := kept[p.seq]
+		held := kept.forReader(r, p)
 		switch {
 		case p.at.Before(since) || s.kind == "rewind" && left == 0:
 			r.pos = p.seq // a stream may start no earlier than necessary
@@ -76,8 +76,20 @@ func (w *world) expect(rt *rapid.T, r *reader, s drawnStart) {
 	}
 }
 
+// holding holds the audiences for which the history holds an event, by its sequence number.
+type holding map[uint64][]string
+
+// forReader reports whether the history holds an event for the client. If the client isn't
+// entitled to the event, it reports whether the history holds it at all.
+func (h holding) forReader(r *reader, p published) bool {
+	return slices.ContainsFunc(h[p.seq], func(to string) bool { return r.entitledBy(p, to) || !r.entitled(p) })
+}
+
+// complete reports whether the history holds an event for all of its audiences.
+func (h holding) complete(p published) bool { return len(h[p.seq]) == len(p.audiences()) }
+
 // held returns the events that the history holds.
-func (w *world) held(rt *rapid.T) map[uint64]bool {
+func (w *world) held(rt *rapid.T) holding {
 	end, err := w.broker.Position()
 	if err != nil {
 		rt.Fatal(err)
@@ -88,14 +100,14 @@ func (w *world) held(rt *rapid.T) map[uint64]bool {
 		rt.Fatal(err)
 	}
 	defer tap.Close()
-	all := make(map[uint64]bool)
+	all := make(holding)
 	for {
 		batch, err := tap.Take()
 		if err != nil {
 			rt.Fatal(err)
 		}
 		for _, m := range batch.Messages {
-			all[sequence(m.ID)] = true
+			all[sequence(m.ID)] = audiencesOf(m)
 		}
 		if batch.Position == end {
 			return all
@@ -103,18 +115,36 @@ func (w *world) held(rt *rapid.T) map[uint64]bool {
 	}
 }
 
+// audiencesOf returns the audiences for which the history holds a message that a tap has
+// read from it.
+func audiencesOf(m broker.Tapped) (all []string) {
+	for _, name := range m.Topics {
+		all = append(all, "topic:"+name)
+	}
+	if len(all) > 0 {
+		return all
+	}
+	if name, ok := m.Audience.Topic(); ok {
+		return []string{"topic:" + name}
+	}
+	if id, ok := m.Audience.User(); ok {
+		return []string{"user:" + id}
+	}
+	return []string{""}
+}
+
 // openingSince returns how a stream that starts at the given time begins: "reset" or
 // "mark", or "" for either. If the history has forgotten which audiences it evicted
 // events from, a reset may be unnecessary.
-func (w *world) openingSince(r *reader, since time.Time, kept map[uint64]bool) string {
+func (w *world) openingSince(r *reader, since time.Time, kept holding) string {
 	if since.Before(w.began) {
 		return "reset"
 	}
 	opening := "mark"
 	for _, p := range w.sent {
 		switch {
-		case p.at.Before(since) || kept[p.seq]:
-		case p.expires.IsZero() && r.entitled(p):
+		case p.at.Before(since) || kept.complete(p):
+		case p.expires.IsZero() && r.entitled(p) && !kept.forReader(r, p):
 			return "reset"
 		default:
 			opening = ""

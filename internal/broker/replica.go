@@ -35,8 +35,11 @@ type Entry struct {
 	// Retain holds the limits for retained values on the node that published the
 	// message.
 	Retain Retain
-	// RetainedByPolicy means that a policy on that node retains the message.
-	RetainedByPolicy bool
+	// RetainedByPolicy means that a policy on that node retains the message for its
+	// Audience. TopicsRetainedByPolicy has the same for each of its Topics; nil if no
+	// policy retains it for any of them.
+	RetainedByPolicy       bool
+	TopicsRetainedByPolicy []bool
 	// Verdict records what the replica that published the message knew about
 	// its idempotency key.
 	Verdict Verdict
@@ -94,13 +97,13 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 	m := &entry.Message
 	ids := b.ids.Load()
 	buf := encodeFields(m, ids.room)
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey, end: endOf(m), final: m.Final, seq: entry.Seq, at: entry.At.UnixNano()}
-	e.cost = int32(min(len(buf), maxBacklog))
+	e := newEvent(m, int32(min(len(buf), maxBacklog)))
+	e.seq, e.at = entry.Seq, entry.At.UnixNano()
 	if err := b.backlog.Acquire(ctx, int64(e.cost)); err != nil {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
-	receipt, posted, err := b.order(m, e, ids, buf, placement{!entry.Own, entry.Verdict, entry.Retain, entry.RetainedByPolicy})
+	receipt, posted, err := b.order(m, e, ids, buf, placement{!entry.Own, entry.Verdict, entry.Retain, entry.RetainedByPolicy, entry.TopicsRetainedByPolicy})
 	if !posted {
 		b.backlog.Release(int64(e.cost))
 	}

@@ -100,6 +100,9 @@ func newSharedLog(rt *rapid.T) *sharedLog {
 func (l *sharedLog) add(rt *rapid.T) published {
 	l.seq += uint64(rapid.IntRange(1, 2).Draw(rt, "step"))
 	p := published{seq: l.seq, audience: rapid.SampledFrom([]string{"", "topic:a", "topic:a", "topic:a", "topic:a.b", "topic:c"}).Draw(rt, "audience")}
+	if p.audience != "" && rapid.Bool().Draw(rt, "several") {
+		p.topics = rapid.SampledFrom([][]string{{"c.d"}, {"b", "a.c"}}).Draw(rt, "topics")
+	}
 	l.published = append(l.published, p)
 	return p
 }
@@ -107,7 +110,7 @@ func (l *sharedLog) add(rt *rapid.T) published {
 func (l *sharedLog) apply(rt *rapid.T, node *broker.Broker, p published) {
 	m := broker.Message{Audience: broker.Everyone(), Data: strings.Repeat("x", 50)}
 	if topic, ok := strings.CutPrefix(p.audience, "topic:"); ok {
-		m.Audience = broker.ToTopic(topic)
+		m.Audience, m.Topics = broker.ToTopic(topic), p.topics
 	}
 	if _, err := node.Apply(rt.Context(), &broker.Entry{Seq: p.seq, At: time.Now(), Message: m}); err != nil {
 		rt.Fatal(err)
@@ -143,7 +146,9 @@ func (l *sharedLog) resume(rt *rapid.T) {
 	var got []uint64
 	for _, e := range c.events() {
 		if e.typ == "peald.reset" {
-			if len(want) > 0 && slices.Equal(got, want) {
+			// A topic that has given up an event for several may cause a reset.
+			several := slices.ContainsFunc(l.published, func(p published) bool { return p.seq > h.pos && len(p.topics) > 0 })
+			if len(want) > 0 && slices.Equal(got, want) && !several {
 				rt.Errorf("topics %q: a reset follows all events after %d", h.topics, h.pos)
 			}
 			h.pos = l.seq

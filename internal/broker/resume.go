@@ -99,7 +99,7 @@ func (b *Broker) lost(st *Stream, seq uint64) bool {
 	}
 	if st.topics != nil && st.topics.patterns {
 		slots, f := h.all.all()[h.all.after(seq):], b.filter(st)
-		return slices.ContainsFunc(slots[:min(len(slots), replayScan)], func(s slot) bool {
+		return slices.ContainsFunc(slots[:whole(slots, replayScan)], func(s slot) bool {
 			return s.mark(h.first) && s.lane.eviction > known && s.lane.wantedBy(st, f)
 		})
 	}
@@ -144,7 +144,8 @@ const (
 	// the lock is held, since publishers wait for the lock.
 	replayEvents = 256
 	replayBytes  = 128 << 10
-	// replayScan limits how many events are checked for a stream with patterns.
+	// replayScan limits how many events are checked for a stream with patterns, or for
+	// one that some events may exclude.
 	replayScan = 4096
 )
 
@@ -195,13 +196,25 @@ func (b *Broker) restart(st *Stream, cursor uint64) (live bool) {
 
 // piece is a part of a replay.
 type piece struct {
+	stream *Stream
 	events []*event
 	bytes  int
 }
 
+// add adds an event that belongs to one of the stream's audiences, unless the stream is
+// excluded or the piece has a sibling of the event.
 func (p *piece) add(e *event) {
+	if e.extra != nil && (e.excludes(p.stream) || p.has(e.seq)) {
+		return
+	}
 	p.events = append(p.events, e)
 	p.bytes += len(e.frame.chunk)
+}
+
+// has reports whether the piece ends with the given sequence number.
+func (p *piece) has(seq uint64) bool {
+	n := len(p.events)
+	return n > 0 && p.events[n-1].seq == seq
 }
 
 func (p *piece) full() bool { return p.bytes >= replayBytes || len(p.events) >= replayEvents }
@@ -218,21 +231,24 @@ func (b *Broker) nextEvents(st *Stream, dst []*event) (events []*event, cursor u
 	if values, _ := b.unheldValues(st); len(values) > 0 {
 		heap.Push(m, values) // as many as are returned at once, or all
 	}
-	events, cursor, live = b.read(m, piece{events: dst}, math.MaxUint64)
+	events, cursor, live = b.read(m, piece{stream: st, events: dst}, math.MaxUint64)
 	return events, cursor, live, false
 }
 
 // read appends the events of m, up to the sequence number upTo, to a piece until the
-// piece is full. The piece must not be full already. The caller holds b.mu.
+// piece is full, or enough events have been checked. The piece must not be full already.
+// The caller holds b.mu.
 func (b *Broker) read(m *merger, p piece, upTo uint64) (events []*event, cursor uint64, live bool) {
-	for !p.full() {
+	for n := 0; n < replayScan && !p.full(); n++ {
 		if m.Len() == 0 || m.peek(0).seq > upTo {
 			cursor = min(b.seq, upTo)
 			return p.events, cursor, cursor == b.seq
 		}
-		p.add(m.next())
+		e := m.next()
+		p.add(e)
+		cursor = e.seq
 	}
-	return p.events, p.events[len(p.events)-1].seq, false
+	return p.events, cursor, false
 }
 
 // scan is nextEvents for a stream with patterns. The caller holds b.mu.
@@ -256,19 +272,20 @@ func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*e
 		return dst, b.seq, true, true
 	}
 
-	p, before, f := piece{events: dst}, len(dst), b.filter(st)
+	p, before, f := piece{stream: st, events: dst}, len(dst), b.filter(st)
 	slots := h.all.all()[h.all.after(st.cursor):]
 	enough := max(len(h.lanes), replayEvents)
 	if len(h.lanes) > maxLanes || len(slots) < 2*enough {
 		enough = len(slots)
 	}
 	for i, s := range slots {
-		switch {
+		switch sibling := i > 0 && slots[i-1].seq == s.seq; {
+		case sibling:
 		case s.seq > upTo:
 			return p.events, upTo, false, false
-		case i == replayScan || p.full():
+		case i >= replayScan || p.full():
 			return p.events, s.seq - 1, false, false
-		case i == enough:
+		case i >= enough:
 			lanes := b.lanesOf(st)
 			if anyLost(lanes, s.seq-1, known) {
 				clear(p.events[before:])
@@ -276,6 +293,9 @@ func (b *Broker) scanHistory(st *Stream, dst []*event, upTo uint64) (events []*e
 			}
 			events, cursor, live = b.read(mergeAfter(lanes, s.seq-1), p, upTo)
 			return events, cursor, live, false
+		}
+
+		switch {
 		case s.event == nil && (!s.mark(h.first) || s.lane.eviction <= known) || !s.lane.wantedBy(st, f):
 		case s.event == nil:
 			clear(p.events[before:])

@@ -92,7 +92,7 @@ func (v *retainedValue) key() retainedKey {
 // Values from earlier logs have lower orders.
 func orderOf(seq uint64) uint64 { return seq | 1<<63 }
 
-// valueList holds values by their order. A value that is removed leaves a dead slot.
+// valueList holds values by their order, which is the same for siblings. A value that is removed leaves a dead slot.
 // Dead slots are removed once they make up more than half of all slots, so each costs
 // constant time on average.
 type valueList struct {
@@ -119,7 +119,8 @@ func (l *valueList) push(v *retainedValue) {
 }
 
 func (l *valueList) remove(v *retainedValue) {
-	l.after(v.order - 1)[0].value = nil
+	slots := l.after(v.order - 1)
+	slots[slices.IndexFunc(slots, func(s valueSlot) bool { return s.value == v })].value = nil
 	l.live--
 	const few = 8
 	if len(l.slots) <= 2*l.live+few {
@@ -135,21 +136,27 @@ func newRetained(limits Retain, d digester) retained {
 	return retained{limits: limits, digester: d, byKey: make(map[retainedKey]*retainedValue), lanes: make(map[Audience]*valueList)}
 }
 
-// admit returns the retained value for e, whose fields have the given encoded size, or
-// a *RetainFullError. It first removes the values that had expired when e was
-// published. If limits were lowered, a value may still replace one that is at least as
-// large.
-func (r *retained) admit(e *event, size int, limits Retain) (*retainedValue, error) {
-	r.expire(e.at)
-	v := &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
-	events, bytes := len(r.byKey)+1, r.bytes+int(v.cost)
-	if old := r.byKey[v.key()]; old != nil {
-		events, bytes = events-1, bytes-int(old.cost)
+// newRetainedValue returns the retained value for e, whose fields have the given encoded
+// size.
+func newRetainedValue(e *event, size int) *retainedValue {
+	return &retainedValue{event: e, order: orderOf(e.seq), cost: e.retainedCost(size)}
+}
+
+// admit returns a *RetainFullError if there is no room for the values of a message. If
+// limits were lowered, values may still replace others that are at least as large. Values
+// that have expired must have been removed.
+func (r *retained) admit(values []*retainedValue, limits Retain) error {
+	events, bytes := len(r.byKey)+len(values), r.bytes
+	for _, v := range values {
+		bytes += int(v.cost)
+		if old := r.byKey[v.key()]; old != nil {
+			events, bytes = events-1, bytes-int(old.cost)
+		}
 	}
 	if events > max(limits.MaxEvents, len(r.byKey)) || bytes > max(limits.MaxBytes, r.bytes) {
-		return nil, &RetainFullError{events, bytes, limits}
+		return &RetainFullError{events, bytes, limits}
 	}
-	return v, nil
+	return nil
 }
 
 // retainedCost returns the approximate memory, in bytes, that the event uses as a
@@ -158,7 +165,8 @@ func (e *event) retainedCost(size int) int32 {
 	return int32(retainedOverhead + size + len(e.audience.name) + len(e.conflateKey))
 }
 
-// put stores a value, which follows all others, in place of the one with the same key.
+// put stores a value, which follows all others except its siblings, in place of the one
+// with the same key.
 func (r *retained) put(v *retainedValue) {
 	key := v.key()
 	if old := r.byKey[key]; old != nil {
@@ -349,19 +357,22 @@ func (b *Broker) ApplyClear(seq uint64, at int64, c Clear) (cleared int, err err
 	return r.clear(c), nil
 }
 
-// MayRetain returns a *RetainFullError if there is probably no room for the value of m.
-// A replica uses it to reject a message before it is appended to the log. m must be
-// valid.
-func (b *Broker) MayRetain(m *Message) error {
+// MayRetain returns a *RetainFullError if there is probably no room for the values of m
+// for some of its audiences. A replica uses it to reject a message before it is appended
+// to the log. m must be valid.
+func (b *Broker) MayRetain(m *Message, audiences ...Audience) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	r := &b.retained
 	if now := b.logNow(); len(r.expiring) > 0 && r.expiring[0].event.expires <= now {
 		return nil
 	}
-	e := &event{audience: m.Audience, conflateKey: m.ConflateKey}
-	_, err := r.admit(e, eventstream.FieldsSize(m.Event, m.Data), r.limits)
-	return err
+	var values []*retainedValue
+	for _, a := range audiences {
+		e := &event{audience: a, conflateKey: m.ConflateKey}
+		values = append(values, newRetainedValue(e, eventstream.FieldsSize(m.Event, m.Data)))
+	}
+	return r.admit(values, r.limits)
 }
 
 // RetainLimits returns the limits for retained values.

@@ -174,7 +174,7 @@ func TestRetainLimits(t *testing.T) {
 			if !errors.As(err, &full) || full.Limits != cfg.Retain || full.Events != want.Events || full.Bytes < want.Bytes {
 				t.Errorf("got %v, want %v", err, &want)
 			}
-			if may := b.MayRetain(&m); !errors.As(may, &full) {
+			if may := b.MayRetain(&m, m.Audience); !errors.As(may, &full) {
 				t.Errorf("MayRetain returned %v", may)
 			}
 			if after := b.Stats(); after.Published != before.Published || after.LogEvents != before.LogEvents || after.RetainedEvents != 3 {

@@ -22,13 +22,18 @@ type RetainedState struct {
 	events []*event
 }
 
-// RetainedValue is a retained value.
+// RetainedValue is a retained value, or the values of several topics that come from the
+// same message.
 type RetainedValue struct {
 	// ID is the event's id. Its epoch may be an earlier one.
 	ID string
 	// Audience and ConflateKey identify the value.
 	Audience    Audience
 	ConflateKey string
+	// Topics are the further topics whose values come from the message. ExcludeUser is
+	// that of the message.
+	Topics      []string
+	ExcludeUser string
 	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
 	Final       bool
@@ -40,9 +45,17 @@ type RetainedValue struct {
 // Values returns the values, in the order in which they were published.
 func (s RetainedState) Values() iter.Seq[RetainedValue] {
 	return func(yield func(RetainedValue) bool) {
-		for _, e := range s.events {
+		for i := 0; i < len(s.events); {
+			e := s.events[i]
 			m := e.decode()
-			if !yield(RetainedValue{m.ID, e.audience, e.conflateKey, m.Event, m.Data, e.final, e.at, e.expires}) {
+			v := RetainedValue{
+				ID: m.ID, Audience: e.audience, ConflateKey: e.conflateKey, ExcludeUser: m.ExcludeUser,
+				Event: m.Event, Data: m.Data, Final: e.final, At: e.at, Expires: e.expires,
+			}
+			for i++; i < len(s.events) && e.siblings() != nil && s.events[i].siblings() == e.siblings(); i++ {
+				v.Topics = append(v.Topics, s.events[i].audience.name)
+			}
+			if !yield(v) {
 				return
 			}
 		}
@@ -92,27 +105,34 @@ func (b *Broker) RestoreRetained(values []RetainedValue, rejected []uint64, appl
 	defer b.mu.Unlock()
 	r := newRetained(b.retained.limits, b.digester)
 	r.applied, r.rejected = applied, rejected
+	last := uint64(0) // the order of the previous value
 	for i := range values {
-		v, err := b.restoreValue(&values[i])
+		restored, err := b.restoreValues(&values[i])
 		if err != nil {
 			return fmt.Errorf("retained value %d: %w", i, err)
 		}
-		if v.order == 0 {
-			v.order = uint64(i + 1)
+		for _, v := range restored {
+			if v.order == 0 {
+				v.order = uint64(i + 1)
+			}
+			if r.byKey[v.key()] != nil || last >= v.order {
+				return fmt.Errorf("retained value %d: %s is out of order", i, values[i].ID)
+			}
+			r.put(v)
 		}
-		if n := len(r.all.slots); r.byKey[v.key()] != nil || n > 0 && r.all.slots[n-1].order >= v.order {
-			return fmt.Errorf("retained value %d: %s is out of order", i, values[i].ID)
-		}
-		r.put(v)
+		last = restored[0].order
 	}
 	b.retained = r
 	return nil
 }
 
-// restoreValue returns a value with its order, which is 0 for a value from an earlier
-// log. The caller holds b.mu.
-func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
-	m := Message{Audience: stored.Audience, ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data, Final: stored.Final}
+// restoreValues returns the values of a message with their order, which is 0 for values
+// from an earlier log. The caller holds b.mu.
+func (b *Broker) restoreValues(stored *RetainedValue) ([]*retainedValue, error) {
+	m := Message{
+		Audience: stored.Audience, Topics: stored.Topics, ExcludeUser: stored.ExcludeUser,
+		ConflateKey: stored.ConflateKey, Event: stored.Event, Data: stored.Data, Final: stored.Final,
+	}
 	if err := m.Validate(); err != nil {
 		return nil, err
 	}
@@ -129,9 +149,24 @@ func (b *Broker) restoreValue(stored *RetainedValue) (*retainedValue, error) {
 	} else {
 		seq = 1
 	}
-	e := &event{seq: seq, audience: stored.Audience, conflateKey: stored.ConflateKey, at: stored.At, expires: stored.Expires, final: stored.Final}
+	m.Final = false // the values outlive the end of the topics
+	e := newEvent(&m, 0)
+	e.seq, e.at, e.expires = seq, stored.At, stored.Expires
 	fields := eventstream.AppendFields(nil, stored.Event, stored.Data)
 	buf := append(eventstream.AppendID(newBlock(), stored.ID), fields...)
 	e.frame = sealFrame(buf, chunkRoom)
-	return &retainedValue{event: e, order: order, restored: number, cost: e.retainedCost(len(fields))}, nil
+
+	events := []*event{e}
+	if s := e.siblings(); s != nil {
+		s.place()
+		s.share()
+		events = s.events
+		s.posted(0)
+	}
+	values := make([]*retainedValue, 0, len(events))
+	for _, e := range events {
+		e.final = stored.Final
+		values = append(values, &retainedValue{event: e, order: order, restored: number, cost: e.retainedCost(len(fields))})
+	}
+	return values, nil
 }

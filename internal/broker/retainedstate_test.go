@@ -3,6 +3,7 @@ package broker_test
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -80,7 +81,7 @@ func TestRestoredReplicasAgree(t *testing.T) {
 			}
 			a, _ := first.RetainedState()
 			b, _ := second.RetainedState()
-			if x, y := slices.Collect(a.Values()), slices.Collect(b.Values()); !slices.Equal(x, y) || a.Applied != b.Applied {
+			if x, y := slices.Collect(a.Values()), slices.Collect(b.Values()); !reflect.DeepEqual(x, y) || a.Applied != b.Applied {
 				rt.Fatalf("the restored replica has %v, want %v", y, x)
 			}
 			if x, y := first.Stats(), second.Stats(); x.RetainedBytes != y.RetainedBytes {
@@ -106,6 +107,16 @@ func drawEntry(rt *rapid.T, seq uint64, at time.Time) logEntry {
 	if rapid.IntRange(0, 3).Draw(rt, "ttl") == 0 {
 		m.TTL = 10 * time.Second
 	}
+	if name, ok := to.Topic(); ok && rapid.Bool().Draw(rt, "several") {
+		m.SetTopics(append(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 1, 2).Draw(rt, "topics"), name))
+		for range m.Topics {
+			l.entry.TopicsRetainedByPolicy = append(l.entry.TopicsRetainedByPolicy, rapid.IntRange(0, 3).Draw(rt, "policy") == 0)
+		}
+	}
+	if _, ok := to.User(); !ok {
+		m.ExcludeUser = rapid.SampledFrom([]string{"", "", "alice"}).Draw(rt, "excluded")
+	}
+	l.entry.RetainedByPolicy = rapid.IntRange(0, 3).Draw(rt, "policy") == 0
 	return l
 }
 
@@ -169,6 +180,8 @@ func TestRestoreRejectsInvalidValues(t *testing.T) {
 		"not UTF-8":     func(v *broker.RetainedValue) { v.Data = "\xff" },
 		"order":         func(v *broker.RetainedValue) { v.ID = "abc-3" },
 		"the same key":  func(v *broker.RetainedValue) { v.ConflateKey = "k" },
+		"topics":        func(v *broker.RetainedValue) { v.Topics = []string{"t"} },
+		"excluded user": func(v *broker.RetainedValue) { v.ExcludeUser = "\n" },
 	} {
 		b := replica()
 		b.Begin("abc", 1)

@@ -70,6 +70,7 @@ const (
 // item is a message to a shard.
 type item struct {
 	kind   itemKind
+	alone  bool    // deliver: only to streams of the group that subscribe to nothing but its topic
 	event  *event  // deliver; join: the stream's preamble
 	group  *group  // deliver, disconnect: the streams; nil for all of the shard
 	stream *Stream // join, ready, hangUp, drained
@@ -205,9 +206,16 @@ func (s *shard) reportLag() {
 func (s *shard) handle(it *item) {
 	switch it.kind {
 	case deliver:
-		if it.group != nil {
+		switch {
+		case it.alone:
+			it.group.each(func(st *Stream) {
+				if !st.topics.several() {
+					s.deliver(st, it.event)
+				}
+			})
+		case it.group != nil:
 			it.group.each(func(st *Stream) { s.deliver(st, it.event) })
-		} else {
+		default:
 			// Iterate backwards, because a full queue may remove its stream from
 			// the slice and move the last stream to its index.
 			for _, st := range slices.Backward(s.streams) {

@@ -194,12 +194,15 @@ func (b *Broker) rewound(st *Stream) uint64 {
 
 	position := b.seq
 	m := mergeBackward(b.lanesOf(st))
-	for range from.start.value {
+	for left := from.start.value; left > 0; {
 		e := m.next()
 		if e == nil {
 			break
 		}
-		position = e.seq - 1
+		if !e.excludes(st) {
+			position = e.seq - 1
+			left--
+		}
 	}
 	return position
 }
@@ -218,17 +221,18 @@ func (b *Broker) incomplete(st *Stream) bool {
 	}
 }
 
-// prepareStart checks the history for a stream with patterns that starts in the past,
-// if the history has too many lanes to check once the stream joins. It finds the last
-// events for a rewind, and what has been evicted since the given time. It releases the
-// lock from time to time, so that publishers don't have to wait for the whole scan.
+// prepareStart checks the history for a stream that starts in the past, if that would
+// take too long once the stream joins: the stream has patterns and there are many lanes,
+// or it rewinds and many events may exclude it. It finds the last events for a rewind,
+// and what has been evicted since the given time. It releases the lock from time to time,
+// so that publishers don't have to wait for the whole scan.
 func (b *Broker) prepareStart(st *Stream) {
-	if st.resume == nil || st.resume.earlier == nil || !st.hasPatterns() {
+	if st.resume == nil || st.resume.earlier == nil {
 		return
 	}
 
 	from := st.resume.earlier
-	if from.scanned = b.lanes() > maxLanes; !from.scanned {
+	if from.scanned = b.mustScan(st); !from.scanned {
 		return
 	}
 
@@ -245,11 +249,16 @@ func (b *Broker) prepareStart(st *Stream) {
 	}
 }
 
-// lanes returns the number of lanes.
-func (b *Broker) lanes() int {
+// mustScan reports whether prepareStart must check the history for a stream.
+func (b *Broker) mustScan(st *Stream) bool {
+	patterns := st.hasPatterns()
+	rewinds := st.resume.earlier.start.kind == startRewind && st.account != nil
+	if !patterns && !rewinds {
+		return false
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return len(b.history.lanes)
+	return patterns && len(b.history.lanes) > maxLanes || rewinds && b.history.excluding > replayScan
 }
 
 // scanMarks checks at most replayScan slots, beginning at the time that st starts from,
@@ -264,8 +273,9 @@ func (b *Broker) scanMarks(st *Stream) (more bool) {
 	}
 
 	slots := h.all.all()[h.all.after(from.found.seq):]
-	more = len(slots) > replayScan
-	for _, s := range slots[:min(len(slots), replayScan)] {
+	part := whole(slots, replayScan)
+	more = len(slots) > part
+	for _, s := range slots[:part] {
 		from.found.seq = s.seq
 		if s.mark(h.first) && s.lane.wantedBy(st, f) {
 			from.incomplete = true
@@ -289,14 +299,16 @@ func (b *Broker) scanBack(st *Stream, left int) int {
 
 	log, f := &b.history.all, b.filter(st)
 	all := log.all()[:log.after(at.seq)]
+	found := uint64(math.MaxUint64) // the last event that was found
 	for i, s := range slices.Backward(all) {
-		if len(all)-i > replayScan {
+		if len(all)-i > replayScan && s.seq <= at.seq {
 			return left
 		}
 		at.seq = s.seq - 1
-		if s.event == nil || !s.lane.wantedBy(st, f) {
+		if s.event == nil || s.seq == found || !s.lane.wantedBy(st, f) || s.event.excludes(st) {
 			continue
 		}
+		found = s.seq
 		if left--; left == 0 {
 			return 0
 		}

@@ -213,5 +213,5 @@ func (b *Broker) Users(prefix, after string, limit int) []User {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return page(b.accounts, &account{id: max(prefix, after)}, prefix, after, limit,
-		func(a *account) (string, User) { return a.id, User{a.id, int(a.connections), a.since} })
+		func(a *account) (string, User) { return a.id, User{a.id, int(a.connections), time.Unix(0, a.since)} })
 }

@@ -108,7 +108,7 @@ type Stream struct {
 	topics  *subscriptions // nil for a stream without topics
 	sink    Sink
 	resume  *resumption // until the stream is live; nil if it starts now
-	matched uint64      // the last event that matched one of its patterns; guarded by Broker.mu
+	matched uint64      // the last event that matched one of its patterns, or of several topics; guarded by Broker.mu
 
 	// The fields below belong to the shard's goroutine.
 
@@ -160,8 +160,13 @@ type earlier struct {
 // subscriptions holds a stream's topics.
 type subscriptions struct {
 	names    []string
-	patterns bool          // at least one of the names is a pattern
-	groups   []*topicGroup // the groups that the stream is in, by name; guarded by Broker.mu
+	patterns bool // at least one of the names is a pattern
+
+	// The fields below are guarded by Broker.mu.
+
+	left   bool          // the stream has left
+	groups []*topicGroup // the groups that the stream is in, by name; nil for a name that is in topics.patterns
+	next   *Stream       // in account.listed
 }
 
 // NewStream prepares a stream. The stream holds no resources until Start is

@@ -17,17 +17,30 @@ type Tap struct {
 
 	// The fields below are guarded by Broker.mu.
 
-	waiting    []*event
+	waiting    []tapEntry
 	bytes      int    // of waiting
 	cursor     uint64 // while catching up, the last event read from the history
 	catchingUp bool   // events after cursor come from the history
 	gap        Gap
 }
 
+// tapEntry is a message that is waiting for a tap.
+type tapEntry struct {
+	event  *event
+	topics []string // if there are several
+}
+
 // Tapped is a message that was published.
 type Tapped struct {
-	ID          string
-	Audience    Audience
+	ID string
+	// Audience is the message's audience, or the one of several topics that was asked
+	// for.
+	Audience Audience
+	// Topics are all topics of a message for several, in a tap. If the message comes
+	// from the history, they are the ones for which the history still holds it.
+	Topics []string
+	// ExcludeUser is the user whose streams don't get the message; empty for none.
+	ExcludeUser string
 	ConflateKey string
 	// Event and Data are what clients get, with LF for each line break.
 	Event, Data string
@@ -122,17 +135,19 @@ func (t *Tap) Close() {
 // Take returns the messages since the last call, or ErrClosed once the broker is
 // closing and all messages have been taken.
 func (t *Tap) Take() (TapBatch, error) {
-	events, batch, err := t.take()
-	if len(events) > 0 {
-		batch.Messages = make([]Tapped, 0, len(events))
-		for _, e := range events {
-			batch.Messages = append(batch.Messages, e.decode())
+	entries, batch, err := t.take()
+	if len(entries) > 0 {
+		batch.Messages = make([]Tapped, 0, len(entries))
+		for _, entry := range entries {
+			m := entry.event.decode()
+			m.Topics = entry.topics
+			batch.Messages = append(batch.Messages, m)
 		}
 	}
 	return batch, err
 }
 
-func (t *Tap) take() (events []*event, batch TapBatch, err error) {
+func (t *Tap) take() (entries []tapEntry, batch TapBatch, err error) {
 	b := t.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -146,15 +161,15 @@ func (t *Tap) take() (events []*event, batch TapBatch, err error) {
 		}
 	}
 
-	events, t.waiting, t.bytes = t.waiting, nil, 0
+	entries, t.waiting, t.bytes = t.waiting, nil, 0
 	batch = TapBatch{Gap: t.gap, Position: b.id(position)}
 	t.gap = Gap{}
-	if b.closed && len(events) == 0 && batch.Gap.Reason == "" {
+	if b.closed && len(entries) == 0 && batch.Gap.Reason == "" {
 		err = ErrClosed
 	} else if b.closed {
 		t.wake()
 	}
-	return events, batch, err
+	return entries, batch, err
 }
 
 // catchUp reads the next messages from the history, as many as may be read while the
@@ -166,7 +181,8 @@ func (t *Tap) catchUp() {
 		t.cursor = h.first - 1
 	}
 	for i, s := range h.all.all()[h.all.after(t.cursor):] {
-		if i == replayScan || t.bytes >= replayBytes || len(t.waiting) == replayEvents {
+		full := i >= replayScan || t.bytes >= replayBytes || len(t.waiting) >= replayEvents
+		if full && s.seq > t.cursor { // siblings stay together
 			return
 		}
 		t.cursor = s.seq
@@ -174,9 +190,9 @@ func (t *Tap) catchUp() {
 		case s.event == nil && !s.mark(h.first) || !t.wants(s.lane.audience):
 		case s.event == nil:
 			t.gap.Reason = ResetExpired
+		case t.endsWith(s.seq):
 		default:
-			t.waiting = append(t.waiting, s.event)
-			t.bytes += len(s.event.frame.chunk)
+			t.add(s.event)
 		}
 	}
 	t.catchingUp = false
@@ -197,10 +213,35 @@ func (t *Tap) wake() {
 	}
 }
 
-// feedTaps adds e to the taps that observe its audience. The caller holds b.mu.
+// endsWith reports whether the last waiting message has the given sequence number. The
+// caller holds Broker.mu.
+func (t *Tap) endsWith(seq uint64) bool {
+	n := len(t.waiting)
+	return n > 0 && t.waiting[n-1].event.seq == seq
+}
+
+// add adds an event to the waiting messages. The caller holds Broker.mu.
+func (t *Tap) add(e *event) {
+	entry := tapEntry{event: e}
+	if s := e.siblings(); s != nil {
+		all := s.events
+		if all == nil {
+			all = s.held // it comes from the history
+		}
+		for _, sibling := range all {
+			entry.topics = append(entry.topics, sibling.audience.name)
+		}
+	}
+	t.waiting = append(t.waiting, entry)
+	t.bytes += len(e.frame.chunk)
+}
+
+// feedTaps adds e, or one of its siblings, to the taps that observe its audience. The
+// caller holds b.mu.
 func (b *Broker) feedTaps(e *event) {
 	for t := range b.taps {
-		if t.catchingUp || !t.wants(e.audience) {
+		observed := t.observed(e)
+		if t.catchingUp || observed == nil {
 			continue
 		}
 
@@ -211,17 +252,35 @@ func (b *Broker) feedTaps(e *event) {
 			clear(t.waiting)
 			t.waiting, t.bytes = t.waiting[:0], 0
 		}
-		t.waiting = append(t.waiting, e)
-		t.bytes += len(e.frame.chunk)
+		t.add(observed)
 		if len(t.waiting) == 1 {
 			t.wake()
 		}
 	}
 }
 
-// decode returns the message that e was encoded from.
+// observed returns the first of e and its siblings that the tap observes; nil if there is
+// none. The caller holds Broker.mu.
+func (t *Tap) observed(e *event) *event {
+	s := e.siblings()
+	if s == nil {
+		if t.wants(e.audience) {
+			return e
+		}
+		return nil
+	}
+	for _, sibling := range s.events {
+		if t.wants(sibling.audience) {
+			return sibling
+		}
+	}
+	return nil
+}
+
+// decode returns the message that e was encoded from, without Topics.
 func (e *event) decode() Tapped {
-	m := Tapped{Audience: e.audience, ConflateKey: e.conflateKey, Recipients: int(e.recipients), Final: e.final, At: time.Unix(0, e.at)}
+	m := Tapped{Audience: e.audience, ExcludeUser: e.excluded(), ConflateKey: e.conflateKey,
+		Recipients: int(e.recipients), Final: e.final, At: time.Unix(0, e.at)}
 	if e.expires != 0 {
 		m.Expires = time.Unix(0, e.expires)
 	}

@@ -9,6 +9,9 @@ import (
 // evicted. A removed event leaves a dead slot. Dead slots are removed once they are
 // the oldest, or make up more than half of all slots, so each costs constant time on
 // average.
+//
+// The slots of siblings have the same sequence number. Code that reads a part of the
+// timeline must not stop between them.
 type timeline struct {
 	fifo[slot]
 
@@ -43,24 +46,22 @@ func (t *timeline) after(seq uint64) int {
 		return 0
 	}
 
-	// Sequence numbers are consecutive except where dead slots were removed, or
-	// where a replica's log skips some.
-	if i := seq - slots[0].seq; i < uint64(len(slots)) && slots[i].seq == seq {
+	// Sequence numbers are consecutive except where dead slots were removed, where a
+	// replica's log skips some, or after siblings.
+	if i := seq - slots[0].seq; i < uint64(len(slots)) && slots[i].seq == seq && (i+1 == uint64(len(slots)) || slots[i+1].seq > seq) {
 		return int(i) + 1
 	}
-	i, found := slices.BinarySearchFunc(slots, seq, func(s slot, seq uint64) int {
-		switch {
-		case s.seq < seq:
-			return -1
-		case s.seq > seq:
-			return 1
-		}
-		return 0
-	})
-	if found {
-		i++
+	return sort.Search(len(slots), func(i int) bool { return slots[i].seq > seq })
+}
+
+// whole returns the length of the shortest part of slots that has at least n slots, or
+// all of them, and doesn't separate siblings.
+func whole(slots []slot, n int) int {
+	n = min(n, len(slots))
+	for n > 0 && n < len(slots) && slots[n].seq == slots[n-1].seq {
+		n++
 	}
-	return i
+	return n
 }
 
 // since returns the index of the first slot whose time is not before at (in Unix
@@ -72,9 +73,10 @@ func (t *timeline) since(at int64) int {
 
 // find returns the slot of an event, or nil if it has been removed.
 func (t *timeline) find(e *event) *slot {
-	if i := t.after(e.seq) - 1; i >= 0 {
-		if s := &t.all()[i]; s.event == e {
-			return s
+	slots := t.all()
+	for i := t.after(e.seq) - 1; i >= 0 && slots[i].seq == e.seq; i-- {
+		if slots[i].event == e {
+			return &slots[i]
 		}
 	}
 	return nil

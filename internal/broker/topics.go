@@ -109,13 +109,19 @@ type topics struct {
 // topic is a topic or pattern with at least one subscriber.
 type topic struct {
 	name        string
-	subscribers int
+	subscribers int32
+	left        int32        // streams in several that have left
 	groups      []topicGroup // by shard; the streams that don't subscribe to any pattern
+	several     []*Stream    // of those in groups, the ones that have further topics; see topic.leave
 }
 
 type topicGroup struct {
 	group
-	joined int // streams that have joined and haven't left; guarded by Broker.mu
+
+	// The fields below are guarded by Broker.mu.
+
+	joined  int32 // streams that have joined and haven't left
+	several int32 // of these, the ones that have further topics
 }
 
 func newTopics() topics {
@@ -147,11 +153,16 @@ func (t *topics) join(st *Stream, shards int) {
 		g := &entry.groups[st.shard.number]
 		g.joined++
 		st.topics.groups[i] = g
+		if st.topics.several() {
+			g.several++
+			entry.several = append(entry.several, st)
+		}
 	}
 }
 
 // leave undoes join.
 func (t *topics) leave(st *Stream) {
+	st.topics.left = true
 	for i, name := range st.topics.names {
 		entry, ok := t.byName.Get(&topic{name: name})
 		if !ok {
@@ -159,12 +170,25 @@ func (t *topics) leave(st *Stream) {
 		}
 		if g := st.topics.groups[i]; g != nil {
 			g.joined--
+			if st.topics.several() {
+				g.several--
+				entry.leave()
+			}
 		} else {
 			_ = t.patterns.Remove(name, st) // it was inserted
 		}
 		if entry.subscribers--; entry.subscribers == 0 {
 			t.byName.Delete(entry)
 		}
+	}
+}
+
+// leave records that a stream in t.several has left. The stream stays in the list for
+// now, so that the cost of leaving doesn't depend on the number of streams.
+func (t *topic) leave() {
+	if t.left++; 2*int(t.left) > len(t.several) {
+		t.several = slices.DeleteFunc(t.several, func(st *Stream) bool { return st.topics.left })
+		t.left = 0
 	}
 }
 
@@ -183,7 +207,7 @@ func (b *Broker) Topics(prefix, after string, limit int) []Topic {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return page(b.topics.byName, &topic{name: max(prefix, after)}, prefix, after, limit,
-		func(t *topic) (string, Topic) { return t.name, Topic{t.name, t.subscribers} })
+		func(t *topic) (string, Topic) { return t.name, Topic{t.name, int(t.subscribers)} })
 }
 
 // page collects up to limit entries from a tree, starting at the pivot, whose names
@@ -204,12 +228,13 @@ func page[E, R any](tree *btree.BTreeG[E], pivot E, prefix, after string, limit 
 }
 
 // subscribers appends the destinations of an event for a topic to mail, and
-// returns the number of streams.
+// returns the number of streams. Groups may include streams of the user that the event
+// excludes.
 func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipients int, _ []delivery) {
 	if entry, ok := t.byName.Get(&topic{name: e.audience.name}); ok {
 		for i := range entry.groups {
 			if g := &entry.groups[i]; g.joined > 0 {
-				recipients += g.joined
+				recipients += int(g.joined)
 				mail = append(mail, delivery{shards[i], &g.group})
 			}
 		}
@@ -221,6 +246,9 @@ func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipi
 			return // another of its patterns matched
 		}
 		st.matched = e.seq
+		if e.excludes(st) {
+			return
+		}
 		recipients++
 		i := slices.IndexFunc(mail[byNames:], func(d delivery) bool { return d.shard == st.shard })
 		if i < 0 {
@@ -230,6 +258,36 @@ func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipi
 		mail[byNames+i].group.add(st)
 	})
 	return recipients, mail
+}
+
+// alone returns parcels with an event for the streams that subscribe to its topic and to
+// nothing else, and the number of these streams.
+func (t *topics) alone(e *event, shards []*shard) (parcels []parcel, streams int) {
+	entry, ok := t.byName.Get(&topic{name: e.audience.name})
+	if !ok {
+		return nil, 0
+	}
+	for i := range entry.groups {
+		g := &entry.groups[i]
+		if n := int(g.joined - g.several); n > 0 {
+			parcels = append(parcels, parcel{shards[i], item{kind: deliver, alone: true, event: e, group: &g.group}})
+			streams += n
+		}
+	}
+	return parcels, streams
+}
+
+// eachOther calls f for every stream that subscribes to a topic and to anything else,
+// possibly more than once.
+func (t *topics) eachOther(name string, f func(*Stream)) {
+	if entry, ok := t.byName.Get(&topic{name: name}); ok {
+		for _, st := range entry.several {
+			if !st.topics.left {
+				f(st)
+			}
+		}
+	}
+	t.patterns.Match(name, f)
 }
 
 // IsPattern reports whether the topic is a pattern.

@@ -14,33 +14,66 @@ type startValues struct {
 	all   bool     // no values are left to be read
 }
 
-// retain returns the retained value for m, with fields of the given encoded size, or
-// nil if m isn't retained. It returns a *RetainFullError if m must be rejected. The
-// caller holds b.mu.
-func (b *Broker) retain(m *Message, e *event, size int, p placement) (v *retainedValue, err error) {
-	r, limits, retain := &b.retained, b.retained.limits, m.Retain || p.byPolicy
+// retain appends to dst the retained values for m, whose event is e with its siblings,
+// with fields of the given encoded size. It appends none if m isn't retained, and returns
+// a *RetainFullError if m must be rejected. The caller holds b.mu.
+func (b *Broker) retain(dst []*retainedValue, m *Message, e *event, size int, p placement) (values []*retainedValue, err error) {
+	r, limits := &b.retained, b.retained.limits
+	single := [1]*event{e}
+	events := single[:]
+	if s := e.siblings(); s != nil {
+		events = s.events
+	}
+
 	if b.replica {
 		limits = p.retain
 		if e.seq <= r.applied {
-			if retain && r.wasRejected(e.seq) {
-				return nil, &RetainFullError{Events: limits.MaxEvents + 1, Limits: limits}
-			}
-			r.link(e)
-			return v, nil // the values that were restored include it
+			return dst, b.relink(m, events, p) // the values that were restored include it
 		}
 		r.applied = e.seq
-	} else if !retain {
-		retain = b.history.policy(e.audience).retain()
 	}
-	if !retain {
-		return v, nil
+	for _, e := range events {
+		if m.Retain || b.retainedByPolicy(e, p) {
+			dst = append(dst, newRetainedValue(e, size))
+		}
+	}
+	if len(dst) == 0 {
+		return dst, nil
 	}
 
-	v, err = r.admit(e, size, limits)
-	if err != nil && b.replica {
-		r.reject(e.seq)
+	r.expire(e.at)
+	if err := r.admit(dst, limits); err != nil {
+		if b.replica {
+			r.reject(e.seq)
+		}
+		return nil, err
 	}
-	return v, err
+	return dst, nil
+}
+
+// retainedByPolicy reports whether a policy retains e. The caller holds b.mu.
+func (b *Broker) retainedByPolicy(e *event, p placement) bool {
+	if !b.replica {
+		return b.history.policy(e.audience).retain()
+	}
+	if i := int(e.index()); i > 0 {
+		return i <= len(p.others) && p.others[i-1]
+	}
+	return p.byPolicy
+}
+
+// relink is retain for a message in a replica's log that the restored values already
+// include. The caller holds b.mu.
+func (b *Broker) relink(m *Message, events []*event, p placement) error {
+	r := &b.retained
+	retained := m.Retain || slices.ContainsFunc(events, func(e *event) bool { return b.retainedByPolicy(e, p) })
+	if retained && r.wasRejected(events[0].seq) {
+		return &RetainFullError{Events: p.retain.MaxEvents + 1, Limits: p.retain}
+	}
+	for _, e := range events {
+		r.link(e)
+	}
+	return nil
 }
 
 // startWithValues prepares the retained values for a stream whose cursor has been set,
@@ -86,28 +119,44 @@ func (b *Broker) readValues(st *Stream) []*event {
 // while the lock is held. The caller holds b.mu.
 func (b *Broker) nextValues(st *Stream, v *startValues, dst []*event) []*event {
 	now, f, size, scanned := b.logNow(), b.filter(st), 0, 0
+	taken := uint64(0) // the order of the last value in dst
 	for slot := range b.valuesFor(st, v.next) {
 		if slot.order > v.last {
 			break
 		}
-		if scanned == replayScan || size >= replayBytes || len(dst) == replayEvents {
+		full := scanned >= replayScan || size >= replayBytes || len(dst) >= replayEvents
+		if full && slot.order > v.next { // siblings stay together
 			return dst
 		}
 		scanned++
 		v.next = slot.order
-		if slot.wantedBy(st, f, now) {
-			dst = append(dst, slot.value.event)
-			size += len(slot.value.event.frame.chunk)
+		if !slot.wantedBy(st, f, now) {
+			continue
 		}
+		if taken == slot.order {
+			dst = keepFirst(dst, slot.value.event)
+			continue
+		}
+		dst, taken = append(dst, slot.value.event), slot.order
+		size += len(slot.value.event.frame.chunk)
 	}
 	v.all = true
 	return dst
 }
 
+// keepFirst replaces the last event with its sibling e if that precedes it.
+func keepFirst(events []*event, e *event) []*event {
+	if last := len(events) - 1; e.index() < events[last].index() {
+		events[last] = e
+	}
+	return events
+}
+
 // wantedBy reports whether the slot has a value for st, given the stream's filter, as
 // of now (in Unix nanoseconds).
 func (s valueSlot) wantedBy(st *Stream, f digestFilter, now int64) bool {
-	return f.matches(s.digest) && s.value != nil && !s.value.event.expired(now) && st.wants(s.value.event.audience)
+	return f.matches(s.digest) && s.value != nil && !s.value.event.expired(now) &&
+		st.wants(s.value.event.audience) && !s.value.event.excludes(st)
 }
 
 // expired reports whether the event's time to live has ended as of now (in Unix
@@ -164,25 +213,34 @@ func (b *Broker) unheldValues(st *Stream) (events []*event, upTo uint64) {
 	}
 	now, f, scanned := b.logNow(), b.filter(st), 0
 	for slot := range b.valuesFor(st, orderOf(st.cursor)) {
-		if scanned == replayScan || len(events) == replayEvents {
+		at := slot.order &^ orderOf(0)
+		if (scanned >= replayScan || len(events) >= replayEvents) && at > upTo { // siblings stay together
 			return events, upTo
 		}
 		scanned++
-		upTo = slot.order &^ orderOf(0)
-		if slot.wantedBy(st, f, now) && b.history.all.find(slot.value.event) == nil {
+		upTo = at
+		switch {
+		case !slot.wantedBy(st, f, now) || b.history.all.find(slot.value.event) != nil:
+		case len(events) > 0 && events[len(events)-1].seq == at:
+			events = keepFirst(events, slot.value.event)
+		default:
 			events = append(events, slot.value.event)
 		}
 	}
 	return events, math.MaxUint64
 }
 
-// merge merges events with sequence numbers up to cursor into dst[from:], in order.
+// merge merges events with sequence numbers up to cursor into dst[from:], in order. Of
+// siblings, it keeps only the first one.
 func merge(dst []*event, from int, events []*event, cursor uint64) []*event {
 	for _, e := range events {
 		if e.seq <= cursor {
 			dst = append(dst, e)
 		}
 	}
-	slices.SortFunc(dst[from:], func(a, b *event) int { return cmp.Compare(a.seq, b.seq) })
-	return dst
+	slices.SortFunc(dst[from:], func(a, b *event) int {
+		return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.index(), b.index()))
+	})
+	merged := slices.CompactFunc(dst[from:], func(a, b *event) bool { return a.seq == b.seq })
+	return dst[:from+len(merged)]
 }

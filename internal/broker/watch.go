@@ -50,7 +50,7 @@ func (b *Broker) Watch() (*Watch, error) {
 		return nil, ErrClosed
 	}
 	b.accounts.Ascend(func(a *account) bool {
-		w.Present = append(w.Present, User{a.id, int(a.connections), a.since})
+		w.Present = append(w.Present, User{a.id, int(a.connections), time.Unix(0, a.since)})
 		return true
 	})
 	w.Anonymous = b.anonymous

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -20,13 +21,55 @@ func encode(m *broker.Message) *clusterv1.Message {
 		TtlNanos:       int64(m.TTL),
 		Retain:         m.Retain,
 		Final:          m.Final,
+		ExcludeUserId:  m.ExcludeUser,
 	}
 	setAudience(out, m.Audience)
+	for _, name := range m.Topics {
+		out.FurtherTopics = append(out.FurtherTopics, &clusterv1.FurtherTopic{Name: name})
+	}
 	return out
 }
 
-// isRetained reports whether m must be retained.
-func isRetained(m *clusterv1.Message) bool { return m.GetRetain() || m.GetRetainedByPolicy() }
+// applyPolicies marks the audiences of m for which a policy retains it.
+func applyPolicies(m *clusterv1.Message, retainedByPolicy func(broker.Audience) bool) {
+	m.RetainedByPolicy = retainedByPolicy(audience(m))
+	for _, topic := range m.GetFurtherTopics() {
+		topic.RetainedByPolicy = retainedByPolicy(broker.ToTopic(topic.GetName()))
+	}
+}
+
+// retainedFor returns the audiences for which m must be retained.
+func retainedFor(m *clusterv1.Message) (audiences []broker.Audience) {
+	if m.GetRetain() || m.GetRetainedByPolicy() {
+		audiences = append(audiences, audience(m))
+	}
+	for _, topic := range m.GetFurtherTopics() {
+		if m.GetRetain() || topic.GetRetainedByPolicy() {
+			audiences = append(audiences, broker.ToTopic(topic.GetName()))
+		}
+	}
+	return audiences
+}
+
+// isRetained reports whether m must be retained for any of its audiences.
+func isRetained(m *clusterv1.Message) bool {
+	return m.GetRetain() || m.GetRetainedByPolicy() ||
+		slices.ContainsFunc(m.GetFurtherTopics(), (*clusterv1.FurtherTopic).GetRetainedByPolicy)
+}
+
+// furtherPolicies returns RetainedByPolicy of m's further topics; nil if none of them has
+// it.
+func furtherPolicies(m *clusterv1.Message) []bool {
+	topics := m.GetFurtherTopics()
+	if !slices.ContainsFunc(topics, (*clusterv1.FurtherTopic).GetRetainedByPolicy) {
+		return nil
+	}
+	byPolicy := make([]bool, len(topics))
+	for i, topic := range topics {
+		byPolicy[i] = topic.GetRetainedByPolicy()
+	}
+	return byPolicy
+}
 
 // encodeClear returns c in the form in which a batch stores it.
 func encodeClear(c broker.Clear) *clusterv1.Message {
@@ -90,6 +133,10 @@ func decode(in *clusterv1.Message) (broker.Message, error) {
 		TTL:            time.Duration(in.GetTtlNanos()),
 		Retain:         in.GetRetain(),
 		Final:          in.GetFinal(),
+		ExcludeUser:    in.GetExcludeUserId(),
+	}
+	for _, topic := range in.GetFurtherTopics() {
+		m.Topics = append(m.Topics, topic.GetName())
 	}
 	// Another program may have written the message. Validation ensures, for example,
 	// that a frame can't contain more than one event.

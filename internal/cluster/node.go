@@ -264,7 +264,7 @@ func (n *Node) Submit(ctx context.Context, m broker.Message) (wait func(context.
 	return func(ctx context.Context) (broker.Receipt, error) {
 		r, err := n.appender.wait(ctx, s)
 		if err == nil && n.elsewhere != nil {
-			r.receipt.Recipients += n.elsewhere(m.Audience)
+			r.receipt.Recipients += n.recipientsElsewhere(&m)
 		}
 		return r.receipt, err
 	}, nil
@@ -280,16 +280,36 @@ func (n *Node) submit(ctx context.Context, m *broker.Message, o *order) (*submis
 		return nil, notPublishing(reason)
 	}
 	message := encode(m)
-	message.RetainedByPolicy = !m.Retain && n.broker.RetainedByPolicy(m.Audience)
+	if !m.Retain {
+		applyPolicies(message, n.broker.RetainedByPolicy)
+	}
 	if isRetained(message) {
 		// This node's values may be older than those that the message will be applied
 		// to, so the final decision is made then. This check keeps the event log from
 		// filling up with messages that are rejected.
-		if err := n.broker.MayRetain(m); err != nil {
+		if err := n.broker.MayRetain(m, retainedFor(message)...); err != nil {
 			return nil, err
 		}
 	}
 	return n.appender.submit(ctx, m, message, o, n.maxEntry())
+}
+
+// recipientsElsewhere estimates the recipients of m on other nodes. Streams that belong
+// to several of its topics count for each, as far as there are that many streams. For
+// topics, the excluded user's streams may be included.
+func (n *Node) recipientsElsewhere(m *broker.Message) int {
+	recipients := n.elsewhere(m.Audience)
+	if len(m.Topics) == 0 && m.ExcludeUser == "" {
+		return recipients
+	}
+	for _, name := range m.Topics {
+		recipients += n.elsewhere(broker.ToTopic(name))
+	}
+	streams := n.elsewhere(broker.Everyone())
+	if m.ExcludeUser != "" {
+		streams -= n.elsewhere(broker.ToUser(m.ExcludeUser))
+	}
+	return max(0, min(recipients, streams))
 }
 
 // ClearRetained clears retained values on all nodes, and returns how many there were.

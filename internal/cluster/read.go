@@ -304,7 +304,8 @@ func (r *reader) applyMessage(ctx context.Context, batch *clusterv1.Batch, in *c
 	if err != nil {
 		return r.skipMessage(entry, err)
 	}
-	entry.Verdict, entry.Message, entry.RetainedByPolicy = verdict(batch, in, r.eventLog.epoch), m, in.GetRetainedByPolicy()
+	entry.Verdict, entry.Message = verdict(batch, in, r.eventLog.epoch), m
+	entry.RetainedByPolicy, entry.TopicsRetainedByPolicy = in.GetRetainedByPolicy(), furtherPolicies(in)
 	entry.Retain = broker.Retain{MaxEvents: int(batch.GetRetainMaxEvents()), MaxBytes: int(batch.GetRetainMaxBytes())}
 	res.receipt, res.err = b.Apply(ctx, &entry)
 	return res

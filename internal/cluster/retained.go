@@ -161,12 +161,16 @@ func appendValues(dst []broker.RetainedValue, chunk *clusterv1.RetainedChunk) ([
 func decodeValue(in *clusterv1.RetainedValue) (broker.RetainedValue, error) {
 	m, err := decode(in.GetMessage())
 	return broker.RetainedValue{
-		ID: in.GetId(), Audience: m.Audience, ConflateKey: m.ConflateKey, Event: m.Event, Data: m.Data, Final: m.Final, At: in.GetAt(), Expires: in.GetExpires(),
+		ID: in.GetId(), Audience: m.Audience, Topics: m.Topics, ExcludeUser: m.ExcludeUser, ConflateKey: m.ConflateKey,
+		Event: m.Event, Data: m.Data, Final: m.Final, At: in.GetAt(), Expires: in.GetExpires(),
 	}, err
 }
 
 func encodeValue(v broker.RetainedValue) *clusterv1.RetainedValue {
-	m := broker.Message{Audience: v.Audience, ConflateKey: v.ConflateKey, Event: v.Event, Data: v.Data, Final: v.Final}
+	m := broker.Message{
+		Audience: v.Audience, Topics: v.Topics, ExcludeUser: v.ExcludeUser, ConflateKey: v.ConflateKey,
+		Event: v.Event, Data: v.Data, Final: v.Final,
+	}
 	return &clusterv1.RetainedValue{Message: encode(&m), Id: v.ID, At: v.At, Expires: v.Expires}
 }
 

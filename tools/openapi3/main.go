@@ -1,6 +1,8 @@
 // Command openapi3 completes the generated Swagger 2.0 document in the given directory,
 // peald.swagger.json, and writes it as OpenAPI 3 to peald.openapi.json.
 //
+// It adds the operation that accepts CloudEvents, which has no RPC.
+//
 // The generator documents every field of a request that isn't in the path as a parameter
 // of the query. But where the path determines the audience, the other audiences aren't
 // parameters. The command removes these.
@@ -47,6 +49,10 @@ func run(dir string) error {
 	}
 
 	complete(document)
+
+	if err := addCloudEvents(document); err != nil {
+		return err
+	}
 
 	if data, err = encode(document); err != nil {
 		return err

@@ -165,6 +165,69 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
+// HookState is the state of a webhook.
+type HookState int32
+
+const (
+	// Not used.
+	HookState_HOOK_STATE_UNSPECIFIED HookState = 0
+	// Events are sent, and the receiver accepted the last request.
+	HookState_HOOK_STATE_SENDING HookState = 1
+	// Events are sent, but the last request failed. It is repeated until the
+	// receiver accepts it.
+	HookState_HOOK_STATE_FAILING HookState = 2
+	// No node is ready to send: a node must have been serving for the webhook's
+	// delay first.
+	HookState_HOOK_STATE_STARTING HookState = 3
+	// Another node sends, but it didn't reply to the call.
+	HookState_HOOK_STATE_STANDBY HookState = 4
+)
+
+// Enum value maps for HookState.
+var (
+	HookState_name = map[int32]string{
+		0: "HOOK_STATE_UNSPECIFIED",
+		1: "HOOK_STATE_SENDING",
+		2: "HOOK_STATE_FAILING",
+		3: "HOOK_STATE_STARTING",
+		4: "HOOK_STATE_STANDBY",
+	}
+	HookState_value = map[string]int32{
+		"HOOK_STATE_UNSPECIFIED": 0,
+		"HOOK_STATE_SENDING":     1,
+		"HOOK_STATE_FAILING":     2,
+		"HOOK_STATE_STARTING":    3,
+		"HOOK_STATE_STANDBY":     4,
+	}
+)
+
+func (x HookState) Enum() *HookState {
+	p := new(HookState)
+	*p = x
+	return p
+}
+
+func (x HookState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HookState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (HookState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[2]
+}
+
+func (x HookState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HookState.Descriptor instead.
+func (HookState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
 // ClearRetainedRequest names the retained values to remove.
 type ClearRetainedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -399,7 +462,11 @@ type BroadcastRequest struct {
 	// audiences. If retaining the event would exceed retain.max_events or
 	// retain.max_bytes, the call fails with RESOURCE_EXHAUSTED and publishes
 	// nothing.
-	Retain        bool `protobuf:"varint,6,opt,name=retain,proto3" json:"retain,omitempty"`
+	Retain bool `protobuf:"varint,6,opt,name=retain,proto3" json:"retain,omitempty"`
+	// A user whose streams don't receive the event, now or later, such as the one
+	// who caused it. 1 to 255 bytes of UTF-8 without control characters; empty for
+	// none.
+	ExcludeUserId string `protobuf:"bytes,7,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -476,6 +543,13 @@ func (x *BroadcastRequest) GetRetain() bool {
 	return false
 }
 
+func (x *BroadcastRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 // BroadcastResponse is the result of a broadcast.
 type BroadcastResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -483,8 +557,9 @@ type BroadcastResponse struct {
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// The number of streams for which the event was queued. In a cluster, it is
 	// an estimate, because the counts of other nodes' streams may be up to a
-	// quarter of a second old. A stream that matches a topic through several
-	// patterns may be counted once for each of them.
+	// quarter of a second old. A stream of another node that matches through
+	// several topics or patterns may be counted once for each of them, and an
+	// excluded user's streams may be counted.
 	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -692,11 +767,12 @@ func (x *SendToUserResponse) GetRecipients() int32 {
 	return 0
 }
 
-// PublishRequest is an event for the subscribers of one topic.
+// PublishRequest is an event for the subscribers of one or more topics.
 type PublishRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The topic: 1 to 255 bytes of UTF-8 without control characters. Dots
-	// separate a topic's tokens, none of which may be "*" or ">".
+	// separate a topic's tokens, none of which may be "*" or ">". It may be empty
+	// if topics isn't.
 	Topic string `protobuf:"bytes,1,opt,name=topic,proto3" json:"topic,omitempty"`
 	// Same as in BroadcastRequest.
 	Data string `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
@@ -711,12 +787,20 @@ type PublishRequest struct {
 	ConflateKey string `protobuf:"bytes,6,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// Same as in BroadcastRequest.
 	Retain bool `protobuf:"varint,7,opt,name=retain,proto3" json:"retain,omitempty"`
-	// Whether the event is the topic's last one. Streams that subscribe only to
-	// this topic then receive the event "peald.end" and are closed. Clients that
-	// resume after the end receive status 204, which makes an EventSource stop.
-	// The topic's other streams receive "peald.end" but stay open. A later
-	// message reopens the topic.
-	Final         bool `protobuf:"varint,8,opt,name=final,proto3" json:"final,omitempty"`
+	// Whether the event is the last one of each of its topics. Streams that
+	// subscribe only to such a topic then receive the event "peald.end" and are
+	// closed. Clients that resume after the end receive status 204, which makes
+	// an EventSource stop. The topic's other streams receive "peald.end" but stay
+	// open. A later message reopens the topic. It can't be combined with
+	// exclude_user_id.
+	Final bool `protobuf:"varint,8,opt,name=final,proto3" json:"final,omitempty"`
+	// Further topics. A stream that subscribes to several of the topics receives
+	// the event once. With topic, at most 100; a topic that is repeated has no
+	// further effect. Each topic keeps the event in its history, and as its value
+	// if retain is set.
+	Topics []string `protobuf:"bytes,9,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Same as in BroadcastRequest.
+	ExcludeUserId string `protobuf:"bytes,10,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -807,6 +891,20 @@ func (x *PublishRequest) GetFinal() bool {
 	return false
 }
 
+func (x *PublishRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PublishRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 // PublishResponse is the result of publishing an event to a topic.
 type PublishResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -863,11 +961,477 @@ func (x *PublishResponse) GetRecipients() int32 {
 	return 0
 }
 
+// PublishMessageRequest is an event for any audience.
+type PublishMessageRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The audience of the message. Required, unless topics is set.
+	//
+	// Types that are valid to be assigned to Audience:
+	//
+	//	*PublishMessageRequest_Everyone
+	//	*PublishMessageRequest_UserId
+	//	*PublishMessageRequest_Topic
+	Audience isPublishMessageRequest_Audience `protobuf_oneof:"audience"`
+	// Same as in BroadcastRequest.
+	Data string `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	// The event's type; "broadcast", "individual" or "topic" if empty, depending
+	// on the audience. Otherwise the same as in BroadcastRequest.
+	Event string `protobuf:"bytes,5,opt,name=event,proto3" json:"event,omitempty"`
+	// Same as in BroadcastRequest.
+	IdempotencyKey string `protobuf:"bytes,6,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Ttl *durationpb.Duration `protobuf:"bytes,7,opt,name=ttl,proto3" json:"ttl,omitempty"`
+	// Same as in BroadcastRequest.
+	ConflateKey string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
+	// Same as in BroadcastRequest.
+	Retain bool `protobuf:"varint,9,opt,name=retain,proto3" json:"retain,omitempty"`
+	// Same as in PublishRequest; only for topics.
+	Final bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
+	// Topics, as in PublishRequest: in place of topic, or in addition to it.
+	Topics []string `protobuf:"bytes,11,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Same as in BroadcastRequest; not for a user.
+	ExcludeUserId string `protobuf:"bytes,12,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishMessageRequest) Reset() {
+	*x = PublishMessageRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishMessageRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishMessageRequest) ProtoMessage() {}
+
+func (x *PublishMessageRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishMessageRequest.ProtoReflect.Descriptor instead.
+func (*PublishMessageRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *PublishMessageRequest) GetAudience() isPublishMessageRequest_Audience {
+	if x != nil {
+		return x.Audience
+	}
+	return nil
+}
+
+func (x *PublishMessageRequest) GetEveryone() bool {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishMessageRequest_Everyone); ok {
+			return x.Everyone
+		}
+	}
+	return false
+}
+
+func (x *PublishMessageRequest) GetUserId() string {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishMessageRequest_UserId); ok {
+			return x.UserId
+		}
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetTopic() string {
+	if x != nil {
+		if x, ok := x.Audience.(*PublishMessageRequest_Topic); ok {
+			return x.Topic
+		}
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetData() string {
+	if x != nil {
+		return x.Data
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetEvent() string {
+	if x != nil {
+		return x.Event
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetIdempotencyKey() string {
+	if x != nil {
+		return x.IdempotencyKey
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetTtl() *durationpb.Duration {
+	if x != nil {
+		return x.Ttl
+	}
+	return nil
+}
+
+func (x *PublishMessageRequest) GetConflateKey() string {
+	if x != nil {
+		return x.ConflateKey
+	}
+	return ""
+}
+
+func (x *PublishMessageRequest) GetRetain() bool {
+	if x != nil {
+		return x.Retain
+	}
+	return false
+}
+
+func (x *PublishMessageRequest) GetFinal() bool {
+	if x != nil {
+		return x.Final
+	}
+	return false
+}
+
+func (x *PublishMessageRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PublishMessageRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
+type isPublishMessageRequest_Audience interface {
+	isPublishMessageRequest_Audience()
+}
+
+type PublishMessageRequest_Everyone struct {
+	// Every stream, as in Broadcast. Only true is accepted.
+	Everyone bool `protobuf:"varint,1,opt,name=everyone,proto3,oneof"`
+}
+
+type PublishMessageRequest_UserId struct {
+	// One user, as in SendToUser.
+	UserId string `protobuf:"bytes,2,opt,name=user_id,json=userId,proto3,oneof"`
+}
+
+type PublishMessageRequest_Topic struct {
+	// The subscribers of one topic, as in Publish.
+	Topic string `protobuf:"bytes,3,opt,name=topic,proto3,oneof"`
+}
+
+func (*PublishMessageRequest_Everyone) isPublishMessageRequest_Audience() {}
+
+func (*PublishMessageRequest_UserId) isPublishMessageRequest_Audience() {}
+
+func (*PublishMessageRequest_Topic) isPublishMessageRequest_Audience() {}
+
+// PublishMessageResponse is the result of publishing a message.
+type PublishMessageResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// The number of streams for which the event was queued, as in
+	// BroadcastResponse.
+	Recipients    int32 `protobuf:"varint,2,opt,name=recipients,proto3" json:"recipients,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishMessageResponse) Reset() {
+	*x = PublishMessageResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishMessageResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishMessageResponse) ProtoMessage() {}
+
+func (x *PublishMessageResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishMessageResponse.ProtoReflect.Descriptor instead.
+func (*PublishMessageResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PublishMessageResponse) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *PublishMessageResponse) GetRecipients() int32 {
+	if x != nil {
+		return x.Recipients
+	}
+	return 0
+}
+
+// PublishBatchRequest holds messages to publish.
+type PublishBatchRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The messages, from 1 to 1000.
+	Messages      []*PublishMessageRequest `protobuf:"bytes,1,rep,name=messages,proto3" json:"messages,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishBatchRequest) Reset() {
+	*x = PublishBatchRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishBatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishBatchRequest) ProtoMessage() {}
+
+func (x *PublishBatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishBatchRequest.ProtoReflect.Descriptor instead.
+func (*PublishBatchRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PublishBatchRequest) GetMessages() []*PublishMessageRequest {
+	if x != nil {
+		return x.Messages
+	}
+	return nil
+}
+
+// PublishBatchResponse holds the results of a batch.
+type PublishBatchResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One result for each message, in the same order.
+	Results       []*PublishResult `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishBatchResponse) Reset() {
+	*x = PublishBatchResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishBatchResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishBatchResponse) ProtoMessage() {}
+
+func (x *PublishBatchResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishBatchResponse.ProtoReflect.Descriptor instead.
+func (*PublishBatchResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PublishBatchResponse) GetResults() []*PublishResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// PublishResult is the result for one message in a batch. It has either an id
+// and the number of recipients, or an error.
+type PublishResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to IdValue:
+	//
+	//	*PublishResult_Id
+	IdValue isPublishResult_IdValue `protobuf_oneof:"id_value"`
+	// Types that are valid to be assigned to RecipientsValue:
+	//
+	//	*PublishResult_Recipients
+	RecipientsValue isPublishResult_RecipientsValue `protobuf_oneof:"recipients_value"`
+	// Types that are valid to be assigned to ErrorValue:
+	//
+	//	*PublishResult_Error
+	ErrorValue    isPublishResult_ErrorValue `protobuf_oneof:"error_value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PublishResult) Reset() {
+	*x = PublishResult{}
+	mi := &file_peal_v1_control_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PublishResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PublishResult) ProtoMessage() {}
+
+func (x *PublishResult) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PublishResult.ProtoReflect.Descriptor instead.
+func (*PublishResult) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PublishResult) GetIdValue() isPublishResult_IdValue {
+	if x != nil {
+		return x.IdValue
+	}
+	return nil
+}
+
+func (x *PublishResult) GetId() string {
+	if x != nil {
+		if x, ok := x.IdValue.(*PublishResult_Id); ok {
+			return x.Id
+		}
+	}
+	return ""
+}
+
+func (x *PublishResult) GetRecipientsValue() isPublishResult_RecipientsValue {
+	if x != nil {
+		return x.RecipientsValue
+	}
+	return nil
+}
+
+func (x *PublishResult) GetRecipients() int32 {
+	if x != nil {
+		if x, ok := x.RecipientsValue.(*PublishResult_Recipients); ok {
+			return x.Recipients
+		}
+	}
+	return 0
+}
+
+func (x *PublishResult) GetErrorValue() isPublishResult_ErrorValue {
+	if x != nil {
+		return x.ErrorValue
+	}
+	return nil
+}
+
+func (x *PublishResult) GetError() *PublishError {
+	if x != nil {
+		if x, ok := x.ErrorValue.(*PublishResult_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isPublishResult_IdValue interface {
+	isPublishResult_IdValue()
+}
+
+type PublishResult_Id struct {
+	// The event's id, as browsers see it in MessageEvent.lastEventId.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3,oneof"`
+}
+
+func (*PublishResult_Id) isPublishResult_IdValue() {}
+
+type isPublishResult_RecipientsValue interface {
+	isPublishResult_RecipientsValue()
+}
+
+type PublishResult_Recipients struct {
+	// The number of streams for which the event was queued, as in
+	// BroadcastResponse.
+	Recipients int32 `protobuf:"varint,2,opt,name=recipients,proto3,oneof"`
+}
+
+func (*PublishResult_Recipients) isPublishResult_RecipientsValue() {}
+
+type isPublishResult_ErrorValue interface {
+	isPublishResult_ErrorValue()
+}
+
+type PublishResult_Error struct {
+	// The error with which the message was rejected.
+	Error *PublishError `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*PublishResult_Error) isPublishResult_ErrorValue() {}
+
 // PublishStreamRequest is one message in a PublishStream. Messages are numbered
 // from 1 in the order in which they are sent.
 type PublishStreamRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The audience of the message. Required.
+	// The audience of the message. Required, unless topics is set.
 	//
 	// Types that are valid to be assigned to Audience:
 	//
@@ -888,15 +1452,19 @@ type PublishStreamRequest struct {
 	ConflateKey string `protobuf:"bytes,8,opt,name=conflate_key,json=conflateKey,proto3" json:"conflate_key,omitempty"`
 	// Same as in BroadcastRequest.
 	Retain bool `protobuf:"varint,9,opt,name=retain,proto3" json:"retain,omitempty"`
-	// Same as in PublishRequest; only for a topic.
-	Final         bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
+	// Same as in PublishRequest; only for topics.
+	Final bool `protobuf:"varint,10,opt,name=final,proto3" json:"final,omitempty"`
+	// Topics, as in PublishRequest: in place of topic, or in addition to it.
+	Topics []string `protobuf:"bytes,11,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Same as in BroadcastRequest; not for a user.
+	ExcludeUserId string `protobuf:"bytes,12,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PublishStreamRequest) Reset() {
 	*x = PublishStreamRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1476,7 @@ func (x *PublishStreamRequest) String() string {
 func (*PublishStreamRequest) ProtoMessage() {}
 
 func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[8]
+	mi := &file_peal_v1_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1489,7 @@ func (x *PublishStreamRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamRequest.ProtoReflect.Descriptor instead.
 func (*PublishStreamRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{8}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PublishStreamRequest) GetAudience() isPublishStreamRequest_Audience {
@@ -1007,6 +1575,20 @@ func (x *PublishStreamRequest) GetFinal() bool {
 	return false
 }
 
+func (x *PublishStreamRequest) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *PublishStreamRequest) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 type isPublishStreamRequest_Audience interface {
 	isPublishStreamRequest_Audience()
 }
@@ -1044,7 +1626,7 @@ type PublishStreamResponse struct {
 
 func (x *PublishStreamResponse) Reset() {
 	*x = PublishStreamResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1056,7 +1638,7 @@ func (x *PublishStreamResponse) String() string {
 func (*PublishStreamResponse) ProtoMessage() {}
 
 func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[9]
+	mi := &file_peal_v1_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1069,7 +1651,7 @@ func (x *PublishStreamResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishStreamResponse.ProtoReflect.Descriptor instead.
 func (*PublishStreamResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{9}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PublishStreamResponse) GetAcks() []*PublishAck {
@@ -1099,7 +1681,7 @@ type PublishAck struct {
 
 func (x *PublishAck) Reset() {
 	*x = PublishAck{}
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1693,7 @@ func (x *PublishAck) String() string {
 func (*PublishAck) ProtoMessage() {}
 
 func (x *PublishAck) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[10]
+	mi := &file_peal_v1_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1706,7 @@ func (x *PublishAck) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishAck.ProtoReflect.Descriptor instead.
 func (*PublishAck) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{10}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PublishAck) GetNumber() int64 {
@@ -1155,8 +1737,8 @@ func (x *PublishAck) GetError() *PublishError {
 	return nil
 }
 
-// PublishError is the error for one rejected message in a PublishStream. It has
-// the same contents as a call's status.
+// PublishError is the error for one rejected message in a PublishStream or a
+// batch. It has the same contents as a call's status.
 type PublishError struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The google.rpc.Code, such as 3 for INVALID_ARGUMENT and 6 for
@@ -1174,7 +1756,7 @@ type PublishError struct {
 
 func (x *PublishError) Reset() {
 	*x = PublishError{}
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1768,7 @@ func (x *PublishError) String() string {
 func (*PublishError) ProtoMessage() {}
 
 func (x *PublishError) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[11]
+	mi := &file_peal_v1_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1781,7 @@ func (x *PublishError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishError.ProtoReflect.Descriptor instead.
 func (*PublishError) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{11}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublishError) GetCode() int32 {
@@ -1244,7 +1826,7 @@ type FieldViolation struct {
 
 func (x *FieldViolation) Reset() {
 	*x = FieldViolation{}
-	mi := &file_peal_v1_control_proto_msgTypes[12]
+	mi := &file_peal_v1_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1256,7 +1838,7 @@ func (x *FieldViolation) String() string {
 func (*FieldViolation) ProtoMessage() {}
 
 func (x *FieldViolation) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[12]
+	mi := &file_peal_v1_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1269,7 +1851,7 @@ func (x *FieldViolation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FieldViolation.ProtoReflect.Descriptor instead.
 func (*FieldViolation) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{12}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *FieldViolation) GetField() string {
@@ -1301,7 +1883,7 @@ type ListUsersRequest struct {
 
 func (x *ListUsersRequest) Reset() {
 	*x = ListUsersRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[13]
+	mi := &file_peal_v1_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1895,7 @@ func (x *ListUsersRequest) String() string {
 func (*ListUsersRequest) ProtoMessage() {}
 
 func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[13]
+	mi := &file_peal_v1_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1908,7 @@ func (x *ListUsersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersRequest.ProtoReflect.Descriptor instead.
 func (*ListUsersRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{13}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListUsersRequest) GetPageSize() int32 {
@@ -1366,7 +1948,7 @@ type ListUsersResponse struct {
 
 func (x *ListUsersResponse) Reset() {
 	*x = ListUsersResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[14]
+	mi := &file_peal_v1_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1378,7 +1960,7 @@ func (x *ListUsersResponse) String() string {
 func (*ListUsersResponse) ProtoMessage() {}
 
 func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[14]
+	mi := &file_peal_v1_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1391,7 +1973,7 @@ func (x *ListUsersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListUsersResponse.ProtoReflect.Descriptor instead.
 func (*ListUsersResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{14}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListUsersResponse) GetUsers() []*User {
@@ -1431,7 +2013,7 @@ type User struct {
 
 func (x *User) Reset() {
 	*x = User{}
-	mi := &file_peal_v1_control_proto_msgTypes[15]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +2025,7 @@ func (x *User) String() string {
 func (*User) ProtoMessage() {}
 
 func (x *User) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[15]
+	mi := &file_peal_v1_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +2038,7 @@ func (x *User) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use User.ProtoReflect.Descriptor instead.
 func (*User) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{15}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *User) GetUserId() string {
@@ -1495,7 +2077,7 @@ type ListTopicsRequest struct {
 
 func (x *ListTopicsRequest) Reset() {
 	*x = ListTopicsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[16]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1507,7 +2089,7 @@ func (x *ListTopicsRequest) String() string {
 func (*ListTopicsRequest) ProtoMessage() {}
 
 func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[16]
+	mi := &file_peal_v1_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1520,7 +2102,7 @@ func (x *ListTopicsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsRequest.ProtoReflect.Descriptor instead.
 func (*ListTopicsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{16}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListTopicsRequest) GetPageSize() int32 {
@@ -1559,7 +2141,7 @@ type ListTopicsResponse struct {
 
 func (x *ListTopicsResponse) Reset() {
 	*x = ListTopicsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1571,7 +2153,7 @@ func (x *ListTopicsResponse) String() string {
 func (*ListTopicsResponse) ProtoMessage() {}
 
 func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[17]
+	mi := &file_peal_v1_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1584,7 +2166,7 @@ func (x *ListTopicsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTopicsResponse.ProtoReflect.Descriptor instead.
 func (*ListTopicsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{17}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListTopicsResponse) GetTopics() []*Topic {
@@ -1623,7 +2205,7 @@ type Topic struct {
 
 func (x *Topic) Reset() {
 	*x = Topic{}
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +2217,7 @@ func (x *Topic) String() string {
 func (*Topic) ProtoMessage() {}
 
 func (x *Topic) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[18]
+	mi := &file_peal_v1_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +2230,7 @@ func (x *Topic) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Topic.ProtoReflect.Descriptor instead.
 func (*Topic) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{18}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Topic) GetTopic() string {
@@ -1676,7 +2258,7 @@ type ExplainTopicRequest struct {
 
 func (x *ExplainTopicRequest) Reset() {
 	*x = ExplainTopicRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1688,7 +2270,7 @@ func (x *ExplainTopicRequest) String() string {
 func (*ExplainTopicRequest) ProtoMessage() {}
 
 func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[19]
+	mi := &file_peal_v1_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1701,7 +2283,7 @@ func (x *ExplainTopicRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicRequest.ProtoReflect.Descriptor instead.
 func (*ExplainTopicRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{19}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExplainTopicRequest) GetTopic() string {
@@ -1726,7 +2308,7 @@ type ExplainTopicResponse struct {
 
 func (x *ExplainTopicResponse) Reset() {
 	*x = ExplainTopicResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1738,7 +2320,7 @@ func (x *ExplainTopicResponse) String() string {
 func (*ExplainTopicResponse) ProtoMessage() {}
 
 func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[20]
+	mi := &file_peal_v1_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1751,7 +2333,7 @@ func (x *ExplainTopicResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExplainTopicResponse.ProtoReflect.Descriptor instead.
 func (*ExplainTopicResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{20}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExplainTopicResponse) GetPolicyValue() isExplainTopicResponse_PolicyValue {
@@ -1824,7 +2406,7 @@ type TopicPolicy struct {
 
 func (x *TopicPolicy) Reset() {
 	*x = TopicPolicy{}
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +2418,7 @@ func (x *TopicPolicy) String() string {
 func (*TopicPolicy) ProtoMessage() {}
 
 func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[21]
+	mi := &file_peal_v1_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +2431,7 @@ func (x *TopicPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TopicPolicy.ProtoReflect.Descriptor instead.
 func (*TopicPolicy) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{21}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *TopicPolicy) GetPattern() string {
@@ -2010,7 +2592,7 @@ type WatchConnectionsRequest struct {
 
 func (x *WatchConnectionsRequest) Reset() {
 	*x = WatchConnectionsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2022,7 +2604,7 @@ func (x *WatchConnectionsRequest) String() string {
 func (*WatchConnectionsRequest) ProtoMessage() {}
 
 func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[22]
+	mi := &file_peal_v1_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2035,7 +2617,7 @@ func (x *WatchConnectionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsRequest.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{22}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
 }
 
 // WatchConnectionsResponse is one event in a watch.
@@ -2056,7 +2638,7 @@ type WatchConnectionsResponse struct {
 
 func (x *WatchConnectionsResponse) Reset() {
 	*x = WatchConnectionsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2650,7 @@ func (x *WatchConnectionsResponse) String() string {
 func (*WatchConnectionsResponse) ProtoMessage() {}
 
 func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[23]
+	mi := &file_peal_v1_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2663,7 @@ func (x *WatchConnectionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchConnectionsResponse.ProtoReflect.Descriptor instead.
 func (*WatchConnectionsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{23}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *WatchConnectionsResponse) GetEvent() isWatchConnectionsResponse_Event {
@@ -2171,7 +2753,7 @@ type SnapshotComplete struct {
 
 func (x *SnapshotComplete) Reset() {
 	*x = SnapshotComplete{}
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2183,7 +2765,7 @@ func (x *SnapshotComplete) String() string {
 func (*SnapshotComplete) ProtoMessage() {}
 
 func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[24]
+	mi := &file_peal_v1_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2196,7 +2778,7 @@ func (x *SnapshotComplete) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotComplete.ProtoReflect.Descriptor instead.
 func (*SnapshotComplete) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{24}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SnapshotComplete) GetAnonymousConnections() int32 {
@@ -2222,7 +2804,7 @@ type StreamOpened struct {
 
 func (x *StreamOpened) Reset() {
 	*x = StreamOpened{}
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2234,7 +2816,7 @@ func (x *StreamOpened) String() string {
 func (*StreamOpened) ProtoMessage() {}
 
 func (x *StreamOpened) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[25]
+	mi := &file_peal_v1_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2247,7 +2829,7 @@ func (x *StreamOpened) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamOpened.ProtoReflect.Descriptor instead.
 func (*StreamOpened) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{25}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *StreamOpened) GetUserId() string {
@@ -2303,7 +2885,7 @@ type StreamEnded struct {
 
 func (x *StreamEnded) Reset() {
 	*x = StreamEnded{}
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2315,7 +2897,7 @@ func (x *StreamEnded) String() string {
 func (*StreamEnded) ProtoMessage() {}
 
 func (x *StreamEnded) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[26]
+	mi := &file_peal_v1_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2328,7 +2910,7 @@ func (x *StreamEnded) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamEnded.ProtoReflect.Descriptor instead.
 func (*StreamEnded) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{26}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *StreamEnded) GetUserId() string {
@@ -2380,7 +2962,7 @@ type TailRequest struct {
 
 func (x *TailRequest) Reset() {
 	*x = TailRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +2974,7 @@ func (x *TailRequest) String() string {
 func (*TailRequest) ProtoMessage() {}
 
 func (x *TailRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[27]
+	mi := &file_peal_v1_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +2987,7 @@ func (x *TailRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailRequest.ProtoReflect.Descriptor instead.
 func (*TailRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{27}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TailRequest) GetAudience() isTailRequest_Audience {
@@ -2491,7 +3073,7 @@ type TailResponse struct {
 
 func (x *TailResponse) Reset() {
 	*x = TailResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2503,7 +3085,7 @@ func (x *TailResponse) String() string {
 func (*TailResponse) ProtoMessage() {}
 
 func (x *TailResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[28]
+	mi := &file_peal_v1_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2516,7 +3098,7 @@ func (x *TailResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailResponse.ProtoReflect.Descriptor instead.
 func (*TailResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{28}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TailResponse) GetItem() isTailResponse_Item {
@@ -2600,14 +3182,22 @@ type TailedMessage struct {
 	// The number of streams for which the event was queued.
 	Recipients int32 `protobuf:"varint,7,opt,name=recipients,proto3" json:"recipients,omitempty"`
 	// The time at which the message was published.
-	Time          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Time *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=time,proto3" json:"time,omitempty"`
+	// All topics of a message for several; empty for any other message. If the
+	// message comes from the history, these are the topics for which the history
+	// still holds it.
+	Topics []string `protobuf:"bytes,9,rep,name=topics,proto3" json:"topics,omitempty"`
+	// Types that are valid to be assigned to ExcludeUserIdValue:
+	//
+	//	*TailedMessage_ExcludeUserId
+	ExcludeUserIdValue isTailedMessage_ExcludeUserIdValue `protobuf_oneof:"exclude_user_id_value"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *TailedMessage) Reset() {
 	*x = TailedMessage{}
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +3209,7 @@ func (x *TailedMessage) String() string {
 func (*TailedMessage) ProtoMessage() {}
 
 func (x *TailedMessage) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[29]
+	mi := &file_peal_v1_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +3222,7 @@ func (x *TailedMessage) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailedMessage.ProtoReflect.Descriptor instead.
 func (*TailedMessage) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{29}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TailedMessage) GetId() string {
@@ -2704,6 +3294,29 @@ func (x *TailedMessage) GetTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *TailedMessage) GetTopics() []string {
+	if x != nil {
+		return x.Topics
+	}
+	return nil
+}
+
+func (x *TailedMessage) GetExcludeUserIdValue() isTailedMessage_ExcludeUserIdValue {
+	if x != nil {
+		return x.ExcludeUserIdValue
+	}
+	return nil
+}
+
+func (x *TailedMessage) GetExcludeUserId() string {
+	if x != nil {
+		if x, ok := x.ExcludeUserIdValue.(*TailedMessage_ExcludeUserId); ok {
+			return x.ExcludeUserId
+		}
+	}
+	return ""
+}
+
 type isTailedMessage_Audience interface {
 	isTailedMessage_Audience()
 }
@@ -2719,7 +3332,8 @@ type TailedMessage_UserId struct {
 }
 
 type TailedMessage_Topic struct {
-	// The subscribers of one topic.
+	// The subscribers of one topic. If the message is for several, it is the
+	// first one that the tail shows.
 	Topic string `protobuf:"bytes,4,opt,name=topic,proto3,oneof"`
 }
 
@@ -2728,6 +3342,17 @@ func (*TailedMessage_Everyone) isTailedMessage_Audience() {}
 func (*TailedMessage_UserId) isTailedMessage_Audience() {}
 
 func (*TailedMessage_Topic) isTailedMessage_Audience() {}
+
+type isTailedMessage_ExcludeUserIdValue interface {
+	isTailedMessage_ExcludeUserIdValue()
+}
+
+type TailedMessage_ExcludeUserId struct {
+	// The user whose streams don't receive the message; absent for none.
+	ExcludeUserId string `protobuf:"bytes,10,opt,name=exclude_user_id,json=excludeUserId,proto3,oneof"`
+}
+
+func (*TailedMessage_ExcludeUserId) isTailedMessage_ExcludeUserIdValue() {}
 
 // TailGap reports messages that are missing from a tail.
 type TailGap struct {
@@ -2746,7 +3371,7 @@ type TailGap struct {
 
 func (x *TailGap) Reset() {
 	*x = TailGap{}
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2758,7 +3383,7 @@ func (x *TailGap) String() string {
 func (*TailGap) ProtoMessage() {}
 
 func (x *TailGap) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[30]
+	mi := &file_peal_v1_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2771,7 +3396,7 @@ func (x *TailGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TailGap.ProtoReflect.Descriptor instead.
 func (*TailGap) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{30}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *TailGap) GetReason() string {
@@ -2803,7 +3428,7 @@ type DisconnectRequest struct {
 
 func (x *DisconnectRequest) Reset() {
 	*x = DisconnectRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2815,7 +3440,7 @@ func (x *DisconnectRequest) String() string {
 func (*DisconnectRequest) ProtoMessage() {}
 
 func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[31]
+	mi := &file_peal_v1_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2828,7 +3453,7 @@ func (x *DisconnectRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectRequest.ProtoReflect.Descriptor instead.
 func (*DisconnectRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{31}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DisconnectRequest) GetUserId() string {
@@ -2860,7 +3485,7 @@ type DisconnectResponse struct {
 
 func (x *DisconnectResponse) Reset() {
 	*x = DisconnectResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2872,7 +3497,7 @@ func (x *DisconnectResponse) String() string {
 func (*DisconnectResponse) ProtoMessage() {}
 
 func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[32]
+	mi := &file_peal_v1_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2885,7 +3510,7 @@ func (x *DisconnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DisconnectResponse.ProtoReflect.Descriptor instead.
 func (*DisconnectResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{32}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DisconnectResponse) GetConnections() int32 {
@@ -2911,7 +3536,7 @@ type StatsRequest struct {
 
 func (x *StatsRequest) Reset() {
 	*x = StatsRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2923,7 +3548,7 @@ func (x *StatsRequest) String() string {
 func (*StatsRequest) ProtoMessage() {}
 
 func (x *StatsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[33]
+	mi := &file_peal_v1_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2936,7 +3561,7 @@ func (x *StatsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsRequest.ProtoReflect.Descriptor instead.
 func (*StatsRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{33}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
 }
 
 // StatsResponse holds the daemon's current state and its counters since it
@@ -3004,7 +3629,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3016,7 +3641,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[34]
+	mi := &file_peal_v1_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3029,7 +3654,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{34}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *StatsResponse) GetTotal() *ShardStats {
@@ -3219,7 +3844,7 @@ type Source struct {
 
 func (x *Source) Reset() {
 	*x = Source{}
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3231,7 +3856,7 @@ func (x *Source) String() string {
 func (*Source) ProtoMessage() {}
 
 func (x *Source) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[35]
+	mi := &file_peal_v1_control_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3244,7 +3869,7 @@ func (x *Source) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Source.ProtoReflect.Descriptor instead.
 func (*Source) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{35}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *Source) GetName() string {
@@ -3386,7 +4011,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3398,7 +4023,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[36]
+	mi := &file_peal_v1_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3411,7 +4036,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{36}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *Node) GetName() string {
@@ -3534,7 +4159,7 @@ type PublishedByAudience struct {
 
 func (x *PublishedByAudience) Reset() {
 	*x = PublishedByAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3546,7 +4171,7 @@ func (x *PublishedByAudience) String() string {
 func (*PublishedByAudience) ProtoMessage() {}
 
 func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[37]
+	mi := &file_peal_v1_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3559,7 +4184,7 @@ func (x *PublishedByAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublishedByAudience.ProtoReflect.Descriptor instead.
 func (*PublishedByAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{37}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *PublishedByAudience) GetBroadcast() int64 {
@@ -3586,7 +4211,8 @@ func (x *PublishedByAudience) GetTopic() int64 {
 // Log describes the current contents of the event history.
 type Log struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The number of events.
+	// The number of events. An event for several topics counts once for each topic
+	// that still holds it, as it does for history.max_events.
 	Events int64 `protobuf:"varint,1,opt,name=events,proto3" json:"events,omitempty"`
 	// The memory used by events and their index, which is limited by
 	// history.max_bytes.
@@ -3599,7 +4225,7 @@ type Log struct {
 
 func (x *Log) Reset() {
 	*x = Log{}
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3611,7 +4237,7 @@ func (x *Log) String() string {
 func (*Log) ProtoMessage() {}
 
 func (x *Log) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[38]
+	mi := &file_peal_v1_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3624,7 +4250,7 @@ func (x *Log) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Log.ProtoReflect.Descriptor instead.
 func (*Log) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{38}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *Log) GetEvents() int64 {
@@ -3663,7 +4289,7 @@ type Descriptors struct {
 
 func (x *Descriptors) Reset() {
 	*x = Descriptors{}
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3675,7 +4301,7 @@ func (x *Descriptors) String() string {
 func (*Descriptors) ProtoMessage() {}
 
 func (x *Descriptors) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[39]
+	mi := &file_peal_v1_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3688,7 +4314,7 @@ func (x *Descriptors) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Descriptors.ProtoReflect.Descriptor instead.
 func (*Descriptors) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{39}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Descriptors) GetUsed() int32 {
@@ -3722,7 +4348,7 @@ type Retained struct {
 
 func (x *Retained) Reset() {
 	*x = Retained{}
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3734,7 +4360,7 @@ func (x *Retained) String() string {
 func (*Retained) ProtoMessage() {}
 
 func (x *Retained) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[40]
+	mi := &file_peal_v1_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3747,7 +4373,7 @@ func (x *Retained) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Retained.ProtoReflect.Descriptor instead.
 func (*Retained) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{40}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Retained) GetEvents() int64 {
@@ -3789,7 +4415,7 @@ type Polls struct {
 
 func (x *Polls) Reset() {
 	*x = Polls{}
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3801,7 +4427,7 @@ func (x *Polls) String() string {
 func (*Polls) ProtoMessage() {}
 
 func (x *Polls) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[41]
+	mi := &file_peal_v1_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3814,7 +4440,7 @@ func (x *Polls) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Polls.ProtoReflect.Descriptor instead.
 func (*Polls) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{41}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Polls) GetWaiting() int32 {
@@ -3854,7 +4480,7 @@ type Reads struct {
 
 func (x *Reads) Reset() {
 	*x = Reads{}
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3866,7 +4492,7 @@ func (x *Reads) String() string {
 func (*Reads) ProtoMessage() {}
 
 func (x *Reads) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[42]
+	mi := &file_peal_v1_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3879,7 +4505,7 @@ func (x *Reads) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Reads.ProtoReflect.Descriptor instead.
 func (*Reads) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{42}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *Reads) GetBroadcast() int64 {
@@ -3921,7 +4547,7 @@ type Histogram struct {
 
 func (x *Histogram) Reset() {
 	*x = Histogram{}
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3933,7 +4559,7 @@ func (x *Histogram) String() string {
 func (*Histogram) ProtoMessage() {}
 
 func (x *Histogram) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[43]
+	mi := &file_peal_v1_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3946,7 +4572,7 @@ func (x *Histogram) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Histogram.ProtoReflect.Descriptor instead.
 func (*Histogram) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{43}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *Histogram) GetBuckets() []*HistogramBucket {
@@ -3984,7 +4610,7 @@ type HistogramBucket struct {
 
 func (x *HistogramBucket) Reset() {
 	*x = HistogramBucket{}
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3996,7 +4622,7 @@ func (x *HistogramBucket) String() string {
 func (*HistogramBucket) ProtoMessage() {}
 
 func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[44]
+	mi := &file_peal_v1_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4009,7 +4635,7 @@ func (x *HistogramBucket) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HistogramBucket.ProtoReflect.Descriptor instead.
 func (*HistogramBucket) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{44}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *HistogramBucket) GetUpperBound() float64 {
@@ -4041,7 +4667,7 @@ type Resumes struct {
 
 func (x *Resumes) Reset() {
 	*x = Resumes{}
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4053,7 +4679,7 @@ func (x *Resumes) String() string {
 func (*Resumes) ProtoMessage() {}
 
 func (x *Resumes) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[45]
+	mi := &file_peal_v1_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4066,7 +4692,7 @@ func (x *Resumes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumes.ProtoReflect.Descriptor instead.
 func (*Resumes) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{45}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Resumes) GetReplayed() int64 {
@@ -4126,7 +4752,7 @@ type ShardStats struct {
 
 func (x *ShardStats) Reset() {
 	*x = ShardStats{}
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4138,7 +4764,7 @@ func (x *ShardStats) String() string {
 func (*ShardStats) ProtoMessage() {}
 
 func (x *ShardStats) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[46]
+	mi := &file_peal_v1_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4151,7 +4777,7 @@ func (x *ShardStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShardStats.ProtoReflect.Descriptor instead.
 func (*ShardStats) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{46}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ShardStats) GetShard() int32 {
@@ -4249,7 +4875,7 @@ type RemoveNodeRequest struct {
 
 func (x *RemoveNodeRequest) Reset() {
 	*x = RemoveNodeRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4261,7 +4887,7 @@ func (x *RemoveNodeRequest) String() string {
 func (*RemoveNodeRequest) ProtoMessage() {}
 
 func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[47]
+	mi := &file_peal_v1_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4274,7 +4900,7 @@ func (x *RemoveNodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeRequest.ProtoReflect.Descriptor instead.
 func (*RemoveNodeRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{47}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RemoveNodeRequest) GetName() string {
@@ -4295,7 +4921,7 @@ type RemoveNodeResponse struct {
 
 func (x *RemoveNodeResponse) Reset() {
 	*x = RemoveNodeResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4307,7 +4933,7 @@ func (x *RemoveNodeResponse) String() string {
 func (*RemoveNodeResponse) ProtoMessage() {}
 
 func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[48]
+	mi := &file_peal_v1_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4320,7 +4946,7 @@ func (x *RemoveNodeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RemoveNodeResponse.ProtoReflect.Descriptor instead.
 func (*RemoveNodeResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{48}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RemoveNodeResponse) GetMembers() []string {
@@ -4349,7 +4975,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4361,7 +4987,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[49]
+	mi := &file_peal_v1_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4374,7 +5000,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{49}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *CreateTokenRequest) GetUserId() string {
@@ -4412,7 +5038,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4424,7 +5050,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[50]
+	mi := &file_peal_v1_control_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4437,7 +5063,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{50}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -4463,7 +5089,7 @@ type GetPositionRequest struct {
 
 func (x *GetPositionRequest) Reset() {
 	*x = GetPositionRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4475,7 +5101,7 @@ func (x *GetPositionRequest) String() string {
 func (*GetPositionRequest) ProtoMessage() {}
 
 func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[51]
+	mi := &file_peal_v1_control_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4488,7 +5114,7 @@ func (x *GetPositionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionRequest.ProtoReflect.Descriptor instead.
 func (*GetPositionRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{51}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
 }
 
 // GetPositionResponse is a position in the history.
@@ -4502,7 +5128,7 @@ type GetPositionResponse struct {
 
 func (x *GetPositionResponse) Reset() {
 	*x = GetPositionResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4514,7 +5140,7 @@ func (x *GetPositionResponse) String() string {
 func (*GetPositionResponse) ProtoMessage() {}
 
 func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[52]
+	mi := &file_peal_v1_control_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4527,7 +5153,7 @@ func (x *GetPositionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPositionResponse.ProtoReflect.Descriptor instead.
 func (*GetPositionResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{52}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *GetPositionResponse) GetId() string {
@@ -4570,7 +5196,7 @@ type ListMessagesRequest struct {
 
 func (x *ListMessagesRequest) Reset() {
 	*x = ListMessagesRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4582,7 +5208,7 @@ func (x *ListMessagesRequest) String() string {
 func (*ListMessagesRequest) ProtoMessage() {}
 
 func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[53]
+	mi := &file_peal_v1_control_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4595,7 +5221,7 @@ func (x *ListMessagesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesRequest.ProtoReflect.Descriptor instead.
 func (*ListMessagesRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{53}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *ListMessagesRequest) GetAudience() isListMessagesRequest_Audience {
@@ -4712,7 +5338,7 @@ type ListMessagesResponse struct {
 
 func (x *ListMessagesResponse) Reset() {
 	*x = ListMessagesResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4724,7 +5350,7 @@ func (x *ListMessagesResponse) String() string {
 func (*ListMessagesResponse) ProtoMessage() {}
 
 func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[54]
+	mi := &file_peal_v1_control_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4737,7 +5363,7 @@ func (x *ListMessagesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListMessagesResponse.ProtoReflect.Descriptor instead.
 func (*ListMessagesResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{54}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *ListMessagesResponse) GetMessages() []*Message {
@@ -4788,7 +5414,7 @@ type Message struct {
 
 func (x *Message) Reset() {
 	*x = Message{}
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4800,7 +5426,7 @@ func (x *Message) String() string {
 func (*Message) ProtoMessage() {}
 
 func (x *Message) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[55]
+	mi := &file_peal_v1_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4813,7 +5439,7 @@ func (x *Message) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Message.ProtoReflect.Descriptor instead.
 func (*Message) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{55}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Message) GetId() string {
@@ -4921,7 +5547,7 @@ type ListRetainedRequest struct {
 
 func (x *ListRetainedRequest) Reset() {
 	*x = ListRetainedRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4933,7 +5559,7 @@ func (x *ListRetainedRequest) String() string {
 func (*ListRetainedRequest) ProtoMessage() {}
 
 func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[56]
+	mi := &file_peal_v1_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4946,7 +5572,7 @@ func (x *ListRetainedRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedRequest.ProtoReflect.Descriptor instead.
 func (*ListRetainedRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{56}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *ListRetainedRequest) GetPageSize() int32 {
@@ -4983,7 +5609,7 @@ type ListRetainedResponse struct {
 
 func (x *ListRetainedResponse) Reset() {
 	*x = ListRetainedResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4995,7 +5621,7 @@ func (x *ListRetainedResponse) String() string {
 func (*ListRetainedResponse) ProtoMessage() {}
 
 func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[57]
+	mi := &file_peal_v1_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5008,7 +5634,7 @@ func (x *ListRetainedResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRetainedResponse.ProtoReflect.Descriptor instead.
 func (*ListRetainedResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{57}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *ListRetainedResponse) GetAudiences() []*RetainedAudience {
@@ -5046,7 +5672,7 @@ type RetainedAudience struct {
 
 func (x *RetainedAudience) Reset() {
 	*x = RetainedAudience{}
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5058,7 +5684,7 @@ func (x *RetainedAudience) String() string {
 func (*RetainedAudience) ProtoMessage() {}
 
 func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[58]
+	mi := &file_peal_v1_control_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5071,7 +5697,7 @@ func (x *RetainedAudience) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedAudience.ProtoReflect.Descriptor instead.
 func (*RetainedAudience) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{58}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *RetainedAudience) GetAudience() isRetainedAudience_Audience {
@@ -5147,6 +5773,413 @@ func (*RetainedAudience_UserId) isRetainedAudience_Audience() {}
 
 func (*RetainedAudience_Topic) isRetainedAudience_Audience() {}
 
+// ListHooksRequest requests the webhooks.
+type ListHooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksRequest) Reset() {
+	*x = ListHooksRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksRequest) ProtoMessage() {}
+
+func (x *ListHooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksRequest.ProtoReflect.Descriptor instead.
+func (*ListHooksRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
+}
+
+// ListHooksResponse lists the webhooks.
+type ListHooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhooks.
+	Hooks []*Hook `protobuf:"bytes,1,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	// Same as in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,2,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksResponse) Reset() {
+	*x = ListHooksResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksResponse) ProtoMessage() {}
+
+func (x *ListHooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksResponse.ProtoReflect.Descriptor instead.
+func (*ListHooksResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListHooksResponse) GetHooks() []*Hook {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *ListHooksResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Hook describes a webhook. The counters start when the node starts or gets the
+// webhook.
+type Hook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, without user info and query, because these may be
+	// secret.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The types of events that the receiver gets: "user.online", "user.offline",
+	// "topic.occupied" and "topic.vacated".
+	Events []string `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// How long a user or topic must be without streams before the receiver is
+	// notified.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// The state of the webhook.
+	State HookState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.HookState" json:"state,omitempty"`
+	// The node that this entry describes; empty if clustering is disabled.
+	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	// The number of events, and of names in a snapshot, that wait to be sent.
+	Pending int64 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The number of events and of snapshots that the receiver has accepted.
+	EventsSent    int64 `protobuf:"varint,7,opt,name=events_sent,json=eventsSent,proto3" json:"events_sent,omitempty"`
+	SnapshotsSent int64 `protobuf:"varint,8,opt,name=snapshots_sent,json=snapshotsSent,proto3" json:"snapshots_sent,omitempty"`
+	// The number of events that were dropped because too many were waiting. A
+	// snapshot replaces them.
+	EventsDropped int64 `protobuf:"varint,9,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
+	// The number of requests that the receiver didn't accept.
+	FailedRequests int64 `protobuf:"varint,10,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
+	// The error of the last such request; empty if there was none.
+	LastError string `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of that request; absent if there was none.
+	LastFailure *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// The time of the last request that the receiver has accepted; absent if there
+	// was none.
+	LastSuccess   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hook) Reset() {
+	*x = Hook{}
+	mi := &file_peal_v1_control_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hook) ProtoMessage() {}
+
+func (x *Hook) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hook.ProtoReflect.Descriptor instead.
+func (*Hook) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *Hook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Hook) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Hook) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Hook) GetState() HookState {
+	if x != nil {
+		return x.State
+	}
+	return HookState_HOOK_STATE_UNSPECIFIED
+}
+
+func (x *Hook) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Hook) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsSent() int64 {
+	if x != nil {
+		return x.EventsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetSnapshotsSent() int64 {
+	if x != nil {
+		return x.SnapshotsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsDropped() int64 {
+	if x != nil {
+		return x.EventsDropped
+	}
+	return 0
+}
+
+func (x *Hook) GetFailedRequests() int64 {
+	if x != nil {
+		return x.FailedRequests
+	}
+	return 0
+}
+
+func (x *Hook) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Hook) GetLastFailure() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *Hook) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+// TestHookRequest selects a webhook.
+type TestHookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook. It may be empty if there is only one
+	// webhook.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookRequest) Reset() {
+	*x = TestHookRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookRequest) ProtoMessage() {}
+
+func (x *TestHookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookRequest.ProtoReflect.Descriptor instead.
+func (*TestHookRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *TestHookRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// TestHookResponse is the result of a test message.
+type TestHookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The id of the message, which the receiver gets in the header webhook-id.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Whether the receiver accepted the message, with a status of 200 to 299.
+	Accepted bool `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The status of the response; 0 if there was no response.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The first 1024 bytes of the response's body.
+	Body string `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	// Why the message wasn't accepted; empty if it was.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// The time from the start of the request until the response or the error.
+	Duration *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The node that sent the message; empty if clustering is disabled.
+	Node          string `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookResponse) Reset() {
+	*x = TestHookResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookResponse) ProtoMessage() {}
+
+func (x *TestHookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookResponse.ProtoReflect.Descriptor instead.
+func (*TestHookResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TestHookResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TestHookResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *TestHookResponse) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *TestHookResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5156,7 +6189,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5168,7 +6201,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[59]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5181,7 +6214,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{59}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5199,7 +6232,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5211,7 +6244,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[60]
+	mi := &file_peal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5224,7 +6257,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{60}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5250,7 +6283,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5262,7 +6295,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[61]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5275,7 +6308,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{61}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5289,7 +6322,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5301,7 +6334,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[62]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5314,7 +6347,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{62}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -5360,14 +6393,15 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\baudienceB\x14\n" +
 	"\x12conflate_key_value\"1\n" +
 	"\x15ClearRetainedResponse\x12\x18\n" +
-	"\acleared\x18\x01 \x01(\x05R\acleared\"\xcd\x01\n" +
+	"\acleared\x18\x01 \x01(\x05R\acleared\"\xf5\x01\n" +
 	"\x10BroadcastRequest\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\tR\x04data\x12\x14\n" +
 	"\x05event\x18\x02 \x01(\tR\x05event\x12'\n" +
 	"\x0fidempotency_key\x18\x03 \x01(\tR\x0eidempotencyKey\x12+\n" +
 	"\x03ttl\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
 	"\fconflate_key\x18\x05 \x01(\tR\vconflateKey\x12\x16\n" +
-	"\x06retain\x18\x06 \x01(\bR\x06retain\"C\n" +
+	"\x06retain\x18\x06 \x01(\bR\x06retain\x12&\n" +
+	"\x0fexclude_user_id\x18\a \x01(\tR\rexcludeUserId\"C\n" +
 	"\x11BroadcastResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
@@ -5385,7 +6419,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\xf7\x01\n" +
+	"recipients\"\xb7\x02\n" +
 	"\x0ePublishRequest\x12\x14\n" +
 	"\x05topic\x18\x01 \x01(\tR\x05topic\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\tR\x04data\x12\x14\n" +
@@ -5394,12 +6428,50 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x03ttl\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
 	"\fconflate_key\x18\x06 \x01(\tR\vconflateKey\x12\x16\n" +
 	"\x06retain\x18\a \x01(\bR\x06retain\x12\x14\n" +
-	"\x05final\x18\b \x01(\bR\x05final\"A\n" +
+	"\x05final\x18\b \x01(\bR\x05final\x12\x16\n" +
+	"\x06topics\x18\t \x03(\tR\x06topics\x12&\n" +
+	"\x0fexclude_user_id\x18\n" +
+	" \x01(\tR\rexcludeUserId\"A\n" +
 	"\x0fPublishResponse\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
 	"\n" +
 	"recipients\x18\x02 \x01(\x05R\n" +
-	"recipients\"\xc4\x02\n" +
+	"recipients\"\x85\x03\n" +
+	"\x15PublishMessageRequest\x12\x1c\n" +
+	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
+	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
+	"\x05topic\x18\x03 \x01(\tH\x00R\x05topic\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\tR\x04data\x12\x14\n" +
+	"\x05event\x18\x05 \x01(\tR\x05event\x12'\n" +
+	"\x0fidempotency_key\x18\x06 \x01(\tR\x0eidempotencyKey\x12+\n" +
+	"\x03ttl\x18\a \x01(\v2\x19.google.protobuf.DurationR\x03ttl\x12!\n" +
+	"\fconflate_key\x18\b \x01(\tR\vconflateKey\x12\x16\n" +
+	"\x06retain\x18\t \x01(\bR\x06retain\x12\x14\n" +
+	"\x05final\x18\n" +
+	" \x01(\bR\x05final\x12\x16\n" +
+	"\x06topics\x18\v \x03(\tR\x06topics\x12&\n" +
+	"\x0fexclude_user_id\x18\f \x01(\tR\rexcludeUserIdB\n" +
+	"\n" +
+	"\baudience\"H\n" +
+	"\x16PublishMessageResponse\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1e\n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\x05R\n" +
+	"recipients\"Q\n" +
+	"\x13PublishBatchRequest\x12:\n" +
+	"\bmessages\x18\x01 \x03(\v2\x1e.peal.v1.PublishMessageRequestR\bmessages\"H\n" +
+	"\x14PublishBatchResponse\x120\n" +
+	"\aresults\x18\x01 \x03(\v2\x16.peal.v1.PublishResultR\aresults\"\xa1\x01\n" +
+	"\rPublishResult\x12\x10\n" +
+	"\x02id\x18\x01 \x01(\tH\x00R\x02id\x12 \n" +
+	"\n" +
+	"recipients\x18\x02 \x01(\x05H\x01R\n" +
+	"recipients\x12-\n" +
+	"\x05error\x18\x03 \x01(\v2\x15.peal.v1.PublishErrorH\x02R\x05errorB\n" +
+	"\n" +
+	"\bid_valueB\x12\n" +
+	"\x10recipients_valueB\r\n" +
+	"\verror_value\"\x84\x03\n" +
 	"\x14PublishStreamRequest\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -5411,7 +6483,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\fconflate_key\x18\b \x01(\tR\vconflateKey\x12\x16\n" +
 	"\x06retain\x18\t \x01(\bR\x06retain\x12\x14\n" +
 	"\x05final\x18\n" +
-	" \x01(\bR\x05finalB\n" +
+	" \x01(\bR\x05final\x12\x16\n" +
+	"\x06topics\x18\v \x03(\tR\x06topics\x12&\n" +
+	"\x0fexclude_user_id\x18\f \x01(\tR\rexcludeUserIdB\n" +
 	"\n" +
 	"\baudience\"@\n" +
 	"\x15PublishStreamResponse\x12'\n" +
@@ -5506,7 +6580,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\amessage\x18\x01 \x01(\v2\x16.peal.v1.TailedMessageH\x00R\amessage\x12$\n" +
 	"\x03gap\x18\x02 \x01(\v2\x10.peal.v1.TailGapH\x00R\x03gap\x12\x1c\n" +
 	"\bposition\x18\x03 \x01(\tH\x00R\bpositionB\x06\n" +
-	"\x04item\"\xf6\x01\n" +
+	"\x04item\"\xd1\x02\n" +
 	"\rTailedMessage\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1c\n" +
 	"\beveryone\x18\x02 \x01(\bH\x00R\beveryone\x12\x19\n" +
@@ -5517,9 +6591,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"recipients\x18\a \x01(\x05R\n" +
 	"recipients\x12.\n" +
-	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04timeB\n" +
+	"\x04time\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04time\x12\x16\n" +
+	"\x06topics\x18\t \x03(\tR\x06topics\x12(\n" +
+	"\x0fexclude_user_id\x18\n" +
+	" \x01(\tH\x01R\rexcludeUserIdB\n" +
 	"\n" +
-	"\baudience\"=\n" +
+	"\baudienceB\x17\n" +
+	"\x15exclude_user_id_value\"=\n" +
 	"\aTailGap\x12\x16\n" +
 	"\x06reason\x18\x01 \x01(\tR\x06reason\x12\x1a\n" +
 	"\bmessages\x18\x02 \x01(\x03R\bmessages\"Y\n" +
@@ -5709,7 +6787,40 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x01(\x03R\x06events\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytesB\n" +
 	"\n" +
-	"\baudience\"\x0f\n" +
+	"\baudience\"\x12\n" +
+	"\x10ListHooksRequest\"]\n" +
+	"\x11ListHooksResponse\x12#\n" +
+	"\x05hooks\x18\x01 \x03(\v2\r.peal.v1.HookR\x05hooks\x12#\n" +
+	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\xee\x03\n" +
+	"\x04Hook\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06events\x18\x02 \x03(\tR\x06events\x12/\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12(\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x12.peal.v1.HookStateR\x05state\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x18\n" +
+	"\apending\x18\x06 \x01(\x03R\apending\x12\x1f\n" +
+	"\vevents_sent\x18\a \x01(\x03R\n" +
+	"eventsSent\x12%\n" +
+	"\x0esnapshots_sent\x18\b \x01(\x03R\rsnapshotsSent\x12%\n" +
+	"\x0eevents_dropped\x18\t \x01(\x03R\reventsDropped\x12'\n" +
+	"\x0ffailed_requests\x18\n" +
+	" \x01(\x03R\x0efailedRequests\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\v \x01(\tR\tlastError\x12=\n" +
+	"\flast_failure\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\x12=\n" +
+	"\flast_success\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\"#\n" +
+	"\x0fTestHookRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\xec\x01\n" +
+	"\x10TestHookResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\bR\baccepted\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x125\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x12\n" +
+	"\x04node\x18\b \x01(\tR\x04node\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -5730,12 +6841,20 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xf7\v\n" +
+	"\x11NODE_STATE_ABSENT\x10\x05*\x88\x01\n" +
+	"\tHookState\x12\x1a\n" +
+	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12HOOK_STATE_SENDING\x10\x01\x12\x16\n" +
+	"\x12HOOK_STATE_FAILING\x10\x02\x12\x17\n" +
+	"\x13HOOK_STATE_STARTING\x10\x03\x12\x16\n" +
+	"\x12HOOK_STATE_STANDBY\x10\x042\xc0\x0e\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
 	"SendToUser\x12\x1a.peal.v1.SendToUserRequest\x1a\x1b.peal.v1.SendToUserResponse\"\v\xc2\xe1\x18\apublish\x12I\n" +
-	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\"\v\xc2\xe1\x18\apublish\x12_\n" +
+	"\aPublish\x12\x17.peal.v1.PublishRequest\x1a\x18.peal.v1.PublishResponse\"\v\xc2\xe1\x18\apublish\x12^\n" +
+	"\x0ePublishMessage\x12\x1e.peal.v1.PublishMessageRequest\x1a\x1f.peal.v1.PublishMessageResponse\"\v\xc2\xe1\x18\apublish\x12X\n" +
+	"\fPublishBatch\x12\x1c.peal.v1.PublishBatchRequest\x1a\x1d.peal.v1.PublishBatchResponse\"\v\xc2\xe1\x18\apublish\x12_\n" +
 	"\rPublishStream\x12\x1d.peal.v1.PublishStreamRequest\x1a\x1e.peal.v1.PublishStreamResponse\"\v\xc2\xe1\x18\apublish(\x010\x01\x12[\n" +
 	"\rClearRetained\x12\x1d.peal.v1.ClearRetainedRequest\x1a\x1e.peal.v1.ClearRetainedResponse\"\v\xc2\xe1\x18\apublish\x12L\n" +
 	"\tListUsers\x12\x19.peal.v1.ListUsersRequest\x1a\x1a.peal.v1.ListUsersResponse\"\b\xc2\xe1\x18\x04read\x12O\n" +
@@ -5753,7 +6872,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
-	"\xc2\xe1\x18\x06tokens\x12C\n" +
+	"\xc2\xe1\x18\x06tokens\x12L\n" +
+	"\tListHooks\x12\x19.peal.v1.ListHooksRequest\x1a\x1a.peal.v1.ListHooksResponse\"\b\xc2\xe1\x18\x04read\x12?\n" +
+	"\bTestHook\x12\x18.peal.v1.TestHookRequest\x1a\x19.peal.v1.TestHookResponse\x12C\n" +
 	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\"\b\xc2\xe1\x18\x04none\x128\n" +
 	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01:6\n" +
 	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x8c\x03 \x01(\tR\x05scopeB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
@@ -5770,184 +6891,213 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 67)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_peal_v1_control_proto_goTypes = []any{
 	(SourceState)(0),                   // 0: peal.v1.SourceState
 	(NodeState)(0),                     // 1: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
-	(*PublishStreamRequest)(nil),       // 10: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 11: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 12: peal.v1.PublishAck
-	(*PublishError)(nil),               // 13: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 14: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 15: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 16: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 17: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 18: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 19: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 20: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 21: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 22: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 23: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 24: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 25: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 26: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 27: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 28: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 29: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 30: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 31: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 32: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 33: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 34: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 35: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 36: peal.v1.StatsResponse
-	(*Source)(nil),                     // 37: peal.v1.Source
-	(*Node)(nil),                       // 38: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 39: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 40: peal.v1.Log
-	(*Descriptors)(nil),                // 41: peal.v1.Descriptors
-	(*Retained)(nil),                   // 42: peal.v1.Retained
-	(*Polls)(nil),                      // 43: peal.v1.Polls
-	(*Reads)(nil),                      // 44: peal.v1.Reads
-	(*Histogram)(nil),                  // 45: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 46: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 47: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 48: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 49: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 50: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 51: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 52: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 53: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 54: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 55: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 56: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 57: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 58: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 59: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 60: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 61: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 62: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 63: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 64: peal.v1.DrainResponse
-	nil,                                // 65: peal.v1.Polls.AnsweredEntry
-	nil,                                // 66: peal.v1.Resumes.ResetsEntry
-	nil,                                // 67: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 68: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 69: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 70: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 71: google.protobuf.MethodOptions
+	(HookState)(0),                     // 2: peal.v1.HookState
+	(*ClearRetainedRequest)(nil),       // 3: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 4: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 5: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 6: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 7: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 8: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 9: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 10: peal.v1.PublishResponse
+	(*PublishMessageRequest)(nil),      // 11: peal.v1.PublishMessageRequest
+	(*PublishMessageResponse)(nil),     // 12: peal.v1.PublishMessageResponse
+	(*PublishBatchRequest)(nil),        // 13: peal.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),       // 14: peal.v1.PublishBatchResponse
+	(*PublishResult)(nil),              // 15: peal.v1.PublishResult
+	(*PublishStreamRequest)(nil),       // 16: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 17: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 18: peal.v1.PublishAck
+	(*PublishError)(nil),               // 19: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 20: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 21: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 22: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 23: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 24: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 25: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 26: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 27: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 28: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 29: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 30: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 31: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 32: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 33: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 34: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 35: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 36: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 37: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 38: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 39: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 40: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 41: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 42: peal.v1.StatsResponse
+	(*Source)(nil),                     // 43: peal.v1.Source
+	(*Node)(nil),                       // 44: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 45: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 46: peal.v1.Log
+	(*Descriptors)(nil),                // 47: peal.v1.Descriptors
+	(*Retained)(nil),                   // 48: peal.v1.Retained
+	(*Polls)(nil),                      // 49: peal.v1.Polls
+	(*Reads)(nil),                      // 50: peal.v1.Reads
+	(*Histogram)(nil),                  // 51: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 52: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 53: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 54: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 55: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 56: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 57: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 58: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 59: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 60: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 61: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 62: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 63: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 64: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 65: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 66: peal.v1.RetainedAudience
+	(*ListHooksRequest)(nil),           // 67: peal.v1.ListHooksRequest
+	(*ListHooksResponse)(nil),          // 68: peal.v1.ListHooksResponse
+	(*Hook)(nil),                       // 69: peal.v1.Hook
+	(*TestHookRequest)(nil),            // 70: peal.v1.TestHookRequest
+	(*TestHookResponse)(nil),           // 71: peal.v1.TestHookResponse
+	(*WhoAmIRequest)(nil),              // 72: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 73: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 74: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 75: peal.v1.DrainResponse
+	nil,                                // 76: peal.v1.Polls.AnsweredEntry
+	nil,                                // 77: peal.v1.Resumes.ResetsEntry
+	nil,                                // 78: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 79: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 80: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 81: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 82: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	69, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	69, // 3: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	12, // 4: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	13, // 5: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	14, // 6: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	17, // 7: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	70, // 8: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	20, // 9: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	23, // 10: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	69, // 11: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	17, // 12: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	26, // 13: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	27, // 14: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	28, // 15: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	70, // 16: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	70, // 17: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	31, // 18: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	32, // 19: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	70, // 20: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	69, // 21: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	48, // 22: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	48, // 23: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	70, // 24: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	47, // 25: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	39, // 26: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	40, // 27: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	41, // 28: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	45, // 29: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	38, // 30: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	47, // 31: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	42, // 32: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	47, // 33: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	43, // 34: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	44, // 35: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	37, // 36: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
-	0,  // 37: peal.v1.Source.state:type_name -> peal.v1.SourceState
-	70, // 38: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
-	70, // 39: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
-	1,  // 40: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	70, // 41: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	70, // 42: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	70, // 43: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	47, // 44: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	65, // 45: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	46, // 46: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	66, // 47: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	67, // 48: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	68, // 49: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	69, // 50: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	69, // 51: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	70, // 52: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	57, // 53: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	70, // 54: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	70, // 55: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	60, // 56: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	71, // 57: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	4,  // 58: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	6,  // 59: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	8,  // 60: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	10, // 61: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	2,  // 62: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	15, // 63: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	18, // 64: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	21, // 65: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	24, // 66: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	29, // 67: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	33, // 68: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	35, // 69: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	53, // 70: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	55, // 71: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	58, // 72: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	49, // 73: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	51, // 74: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	61, // 75: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	63, // 76: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	5,  // 77: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	7,  // 78: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	9,  // 79: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	11, // 80: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	3,  // 81: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	16, // 82: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	19, // 83: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	22, // 84: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	25, // 85: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	30, // 86: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	34, // 87: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	36, // 88: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	54, // 89: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	56, // 90: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	59, // 91: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	50, // 92: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	52, // 93: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	62, // 94: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	64, // 95: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	77, // [77:96] is the sub-list for method output_type
-	58, // [58:77] is the sub-list for method input_type
-	58, // [58:58] is the sub-list for extension type_name
-	57, // [57:58] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	80, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	80, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	80, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	80, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	11, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
+	15, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
+	19, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
+	80, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	18, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	19, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	20, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	23, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	81, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	26, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	29, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	80, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	23, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	32, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	33, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	34, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	81, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	81, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	37, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	38, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	81, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	80, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	54, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	54, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	81, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	53, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	45, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	46, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	47, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	51, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	44, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	53, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	48, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	53, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	49, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	50, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	43, // 40: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
+	0,  // 41: peal.v1.Source.state:type_name -> peal.v1.SourceState
+	81, // 42: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
+	81, // 43: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
+	1,  // 44: peal.v1.Node.state:type_name -> peal.v1.NodeState
+	81, // 45: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	81, // 46: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	81, // 47: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	53, // 48: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	76, // 49: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	52, // 50: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	77, // 51: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	78, // 52: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	79, // 53: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	80, // 54: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	80, // 55: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	81, // 56: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 57: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	81, // 58: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	81, // 59: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	66, // 60: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	69, // 61: peal.v1.ListHooksResponse.hooks:type_name -> peal.v1.Hook
+	80, // 62: peal.v1.Hook.delay:type_name -> google.protobuf.Duration
+	2,  // 63: peal.v1.Hook.state:type_name -> peal.v1.HookState
+	81, // 64: peal.v1.Hook.last_failure:type_name -> google.protobuf.Timestamp
+	81, // 65: peal.v1.Hook.last_success:type_name -> google.protobuf.Timestamp
+	80, // 66: peal.v1.TestHookResponse.duration:type_name -> google.protobuf.Duration
+	82, // 67: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	5,  // 68: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	7,  // 69: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	9,  // 70: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	11, // 71: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	13, // 72: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	16, // 73: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	3,  // 74: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	21, // 75: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	24, // 76: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	27, // 77: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	30, // 78: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	35, // 79: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	39, // 80: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	41, // 81: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	59, // 82: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	61, // 83: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	64, // 84: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	55, // 85: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	57, // 86: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	67, // 87: peal.v1.ControlService.ListHooks:input_type -> peal.v1.ListHooksRequest
+	70, // 88: peal.v1.ControlService.TestHook:input_type -> peal.v1.TestHookRequest
+	72, // 89: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	74, // 90: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	6,  // 91: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	8,  // 92: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	10, // 93: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	12, // 94: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	14, // 95: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	17, // 96: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	4,  // 97: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	22, // 98: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	25, // 99: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	28, // 100: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	31, // 101: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	36, // 102: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	40, // 103: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	42, // 104: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	60, // 105: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	62, // 106: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	65, // 107: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	56, // 108: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	58, // 109: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	68, // 110: peal.v1.ControlService.ListHooks:output_type -> peal.v1.ListHooksResponse
+	71, // 111: peal.v1.ControlService.TestHook:output_type -> peal.v1.TestHookResponse
+	73, // 112: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	75, // 113: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	91, // [91:114] is the sub-list for method output_type
+	68, // [68:91] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	67, // [67:68] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -5963,54 +7113,65 @@ func file_peal_v1_control_proto_init() {
 		(*ClearRetainedRequest_ConflateKey)(nil),
 	}
 	file_peal_v1_control_proto_msgTypes[8].OneofWrappers = []any{
+		(*PublishMessageRequest_Everyone)(nil),
+		(*PublishMessageRequest_UserId)(nil),
+		(*PublishMessageRequest_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[12].OneofWrappers = []any{
+		(*PublishResult_Id)(nil),
+		(*PublishResult_Recipients)(nil),
+		(*PublishResult_Error)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[13].OneofWrappers = []any{
 		(*PublishStreamRequest_Everyone)(nil),
 		(*PublishStreamRequest_UserId)(nil),
 		(*PublishStreamRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[20].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[25].OneofWrappers = []any{
 		(*ExplainTopicResponse_Policy)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[21].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[26].OneofWrappers = []any{
 		(*TopicPolicy_MaxEvents)(nil),
 		(*TopicPolicy_MaxAge)(nil),
 		(*TopicPolicy_SlowConsumer)(nil),
 		(*TopicPolicy_Anonymous)(nil),
 		(*TopicPolicy_Retain)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[23].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
 		(*WatchConnectionsResponse_Present)(nil),
 		(*WatchConnectionsResponse_SnapshotComplete)(nil),
 		(*WatchConnectionsResponse_Opened)(nil),
 		(*WatchConnectionsResponse_Ended)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[27].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[32].OneofWrappers = []any{
 		(*TailRequest_Everyone)(nil),
 		(*TailRequest_UserId)(nil),
 		(*TailRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[28].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[33].OneofWrappers = []any{
 		(*TailResponse_Message)(nil),
 		(*TailResponse_Gap)(nil),
 		(*TailResponse_Position)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[29].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[34].OneofWrappers = []any{
 		(*TailedMessage_Everyone)(nil),
 		(*TailedMessage_UserId)(nil),
 		(*TailedMessage_Topic)(nil),
+		(*TailedMessage_ExcludeUserId)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[35].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[40].OneofWrappers = []any{
 		(*Source_LagRecords)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[53].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[58].OneofWrappers = []any{
 		(*ListMessagesRequest_Everyone)(nil),
 		(*ListMessagesRequest_UserId)(nil),
 		(*ListMessagesRequest_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[55].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
 		(*Message_ConflateKey)(nil),
 		(*Message_ExpireTime)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[58].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[63].OneofWrappers = []any{
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
@@ -6020,8 +7181,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   67,
+			NumEnums:      3,
+			NumMessages:   77,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

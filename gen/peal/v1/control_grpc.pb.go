@@ -29,6 +29,8 @@ const (
 	ControlService_Broadcast_FullMethodName        = "/peal.v1.ControlService/Broadcast"
 	ControlService_SendToUser_FullMethodName       = "/peal.v1.ControlService/SendToUser"
 	ControlService_Publish_FullMethodName          = "/peal.v1.ControlService/Publish"
+	ControlService_PublishMessage_FullMethodName   = "/peal.v1.ControlService/PublishMessage"
+	ControlService_PublishBatch_FullMethodName     = "/peal.v1.ControlService/PublishBatch"
 	ControlService_PublishStream_FullMethodName    = "/peal.v1.ControlService/PublishStream"
 	ControlService_ClearRetained_FullMethodName    = "/peal.v1.ControlService/ClearRetained"
 	ControlService_ListUsers_FullMethodName        = "/peal.v1.ControlService/ListUsers"
@@ -43,6 +45,8 @@ const (
 	ControlService_ListRetained_FullMethodName     = "/peal.v1.ControlService/ListRetained"
 	ControlService_RemoveNode_FullMethodName       = "/peal.v1.ControlService/RemoveNode"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
+	ControlService_ListHooks_FullMethodName        = "/peal.v1.ControlService/ListHooks"
+	ControlService_TestHook_FullMethodName         = "/peal.v1.ControlService/TestHook"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
 	ControlService_Drain_FullMethodName            = "/peal.v1.ControlService/Drain"
 )
@@ -70,10 +74,23 @@ type ControlServiceClient interface {
 	// SendToUser sends one event to every stream of one user. If the user has no
 	// open stream, the call succeeds with zero recipients.
 	SendToUser(ctx context.Context, in *SendToUserRequest, opts ...grpc.CallOption) (*SendToUserResponse, error)
-	// Publish sends one event to every stream that subscribes to a topic by name
-	// or by pattern. If the topic has no subscribers, the call succeeds with zero
-	// recipients.
+	// Publish sends one event to every stream that subscribes to a topic, or to
+	// any of several topics, by name or by pattern. If the topics have no
+	// subscribers, the call succeeds with zero recipients.
 	Publish(ctx context.Context, in *PublishRequest, opts ...grpc.CallOption) (*PublishResponse, error)
+	// PublishMessage sends one event to any audience: everyone, a user, a topic,
+	// or several topics.
+	PublishMessage(ctx context.Context, in *PublishMessageRequest, opts ...grpc.CallOption) (*PublishMessageResponse, error)
+	// PublishBatch publishes up to 1000 messages, each for any audience, in one
+	// call. They are published in order. A rejected message doesn't affect the
+	// others: its result has the error. The call itself fails only if it is
+	// invalid as a whole, or if nothing was published because the daemon is
+	// shutting down.
+	//
+	// If the call fails after it has been sent, for example because the connection
+	// breaks, some messages may have been published. Messages with an idempotency
+	// key can safely be sent again.
+	PublishBatch(ctx context.Context, in *PublishBatchRequest, opts ...grpc.CallOption) (*PublishBatchResponse, error)
 	// PublishStream publishes any number of messages, each for any audience, over
 	// one stream. Use it if a backend publishes at a high rate. Messages are
 	// published and acknowledged in the order in which they were sent. A rejected
@@ -161,6 +178,15 @@ type ControlServiceClient interface {
 	// CreateToken signs a subscriber token with the daemon's key, so that a
 	// backend doesn't need a JWT library.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
+	// ListHooks lists the webhooks in the daemon's hooks setting, sorted by URL,
+	// and how well they are delivered. In a cluster, each webhook is described by
+	// the node that sends it.
+	ListHooks(ctx context.Context, in *ListHooksRequest, opts ...grpc.CallOption) (*ListHooksResponse, error)
+	// TestHook sends one signed message of type "peald.test" to the receiver of a
+	// webhook, and returns its response. The daemon that receives the call sends
+	// the message, once, whether or not it sends the webhook's events. The call
+	// succeeds even if the receiver rejects the message or can't be reached.
+	TestHook(ctx context.Context, in *TestHookRequest, opts ...grpc.CallOption) (*TestHookResponse, error)
 	// WhoAmI returns the caller's name and scopes. It requires no scope.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 	// Drain shuts the daemon down, like SIGTERM. The daemon reports that it is no
@@ -204,6 +230,26 @@ func (c *controlServiceClient) Publish(ctx context.Context, in *PublishRequest, 
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(PublishResponse)
 	err := c.cc.Invoke(ctx, ControlService_Publish_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) PublishMessage(ctx context.Context, in *PublishMessageRequest, opts ...grpc.CallOption) (*PublishMessageResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishMessageResponse)
+	err := c.cc.Invoke(ctx, ControlService_PublishMessage_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) PublishBatch(ctx context.Context, in *PublishBatchRequest, opts ...grpc.CallOption) (*PublishBatchResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PublishBatchResponse)
+	err := c.cc.Invoke(ctx, ControlService_PublishBatch_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -371,6 +417,26 @@ func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenR
 	return out, nil
 }
 
+func (c *controlServiceClient) ListHooks(ctx context.Context, in *ListHooksRequest, opts ...grpc.CallOption) (*ListHooksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHooksResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListHooks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) TestHook(ctx context.Context, in *TestHookRequest, opts ...grpc.CallOption) (*TestHookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestHookResponse)
+	err := c.cc.Invoke(ctx, ControlService_TestHook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhoAmIResponse)
@@ -423,10 +489,23 @@ type ControlServiceServer interface {
 	// SendToUser sends one event to every stream of one user. If the user has no
 	// open stream, the call succeeds with zero recipients.
 	SendToUser(context.Context, *SendToUserRequest) (*SendToUserResponse, error)
-	// Publish sends one event to every stream that subscribes to a topic by name
-	// or by pattern. If the topic has no subscribers, the call succeeds with zero
-	// recipients.
+	// Publish sends one event to every stream that subscribes to a topic, or to
+	// any of several topics, by name or by pattern. If the topics have no
+	// subscribers, the call succeeds with zero recipients.
 	Publish(context.Context, *PublishRequest) (*PublishResponse, error)
+	// PublishMessage sends one event to any audience: everyone, a user, a topic,
+	// or several topics.
+	PublishMessage(context.Context, *PublishMessageRequest) (*PublishMessageResponse, error)
+	// PublishBatch publishes up to 1000 messages, each for any audience, in one
+	// call. They are published in order. A rejected message doesn't affect the
+	// others: its result has the error. The call itself fails only if it is
+	// invalid as a whole, or if nothing was published because the daemon is
+	// shutting down.
+	//
+	// If the call fails after it has been sent, for example because the connection
+	// breaks, some messages may have been published. Messages with an idempotency
+	// key can safely be sent again.
+	PublishBatch(context.Context, *PublishBatchRequest) (*PublishBatchResponse, error)
 	// PublishStream publishes any number of messages, each for any audience, over
 	// one stream. Use it if a backend publishes at a high rate. Messages are
 	// published and acknowledged in the order in which they were sent. A rejected
@@ -514,6 +593,15 @@ type ControlServiceServer interface {
 	// CreateToken signs a subscriber token with the daemon's key, so that a
 	// backend doesn't need a JWT library.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
+	// ListHooks lists the webhooks in the daemon's hooks setting, sorted by URL,
+	// and how well they are delivered. In a cluster, each webhook is described by
+	// the node that sends it.
+	ListHooks(context.Context, *ListHooksRequest) (*ListHooksResponse, error)
+	// TestHook sends one signed message of type "peald.test" to the receiver of a
+	// webhook, and returns its response. The daemon that receives the call sends
+	// the message, once, whether or not it sends the webhook's events. The call
+	// succeeds even if the receiver rejects the message or can't be reached.
+	TestHook(context.Context, *TestHookRequest) (*TestHookResponse, error)
 	// WhoAmI returns the caller's name and scopes. It requires no scope.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	// Drain shuts the daemon down, like SIGTERM. The daemon reports that it is no
@@ -541,6 +629,12 @@ func (UnimplementedControlServiceServer) SendToUser(context.Context, *SendToUser
 }
 func (UnimplementedControlServiceServer) Publish(context.Context, *PublishRequest) (*PublishResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Publish not implemented")
+}
+func (UnimplementedControlServiceServer) PublishMessage(context.Context, *PublishMessageRequest) (*PublishMessageResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublishMessage not implemented")
+}
+func (UnimplementedControlServiceServer) PublishBatch(context.Context, *PublishBatchRequest) (*PublishBatchResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PublishBatch not implemented")
 }
 func (UnimplementedControlServiceServer) PublishStream(grpc.BidiStreamingServer[PublishStreamRequest, PublishStreamResponse]) error {
 	return status.Error(codes.Unimplemented, "method PublishStream not implemented")
@@ -583,6 +677,12 @@ func (UnimplementedControlServiceServer) RemoveNode(context.Context, *RemoveNode
 }
 func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedControlServiceServer) ListHooks(context.Context, *ListHooksRequest) (*ListHooksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHooks not implemented")
+}
+func (UnimplementedControlServiceServer) TestHook(context.Context, *TestHookRequest) (*TestHookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestHook not implemented")
 }
 func (UnimplementedControlServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
@@ -661,6 +761,42 @@ func _ControlService_Publish_Handler(srv interface{}, ctx context.Context, dec f
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ControlServiceServer).Publish(ctx, req.(*PublishRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_PublishMessage_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishMessageRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).PublishMessage(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_PublishMessage_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).PublishMessage(ctx, req.(*PublishMessageRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_PublishBatch_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PublishBatchRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).PublishBatch(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_PublishBatch_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).PublishBatch(ctx, req.(*PublishBatchRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -892,6 +1028,42 @@ func _ControlService_CreateToken_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListHooks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHooksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListHooks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListHooks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListHooks(ctx, req.(*ListHooksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_TestHook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestHookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).TestHook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_TestHook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).TestHook(ctx, req.(*TestHookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhoAmIRequest)
 	if err := dec(in); err != nil {
@@ -941,6 +1113,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _ControlService_Publish_Handler,
 		},
 		{
+			MethodName: "PublishMessage",
+			Handler:    _ControlService_PublishMessage_Handler,
+		},
+		{
+			MethodName: "PublishBatch",
+			Handler:    _ControlService_PublishBatch_Handler,
+		},
+		{
 			MethodName: "ClearRetained",
 			Handler:    _ControlService_ClearRetained_Handler,
 		},
@@ -983,6 +1163,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateToken",
 			Handler:    _ControlService_CreateToken_Handler,
+		},
+		{
+			MethodName: "ListHooks",
+			Handler:    _ControlService_ListHooks_Handler,
+		},
+		{
+			MethodName: "TestHook",
+			Handler:    _ControlService_TestHook_Handler,
 		},
 		{
 			MethodName: "WhoAmI",

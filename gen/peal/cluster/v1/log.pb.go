@@ -226,11 +226,17 @@ type Message struct {
 	// Set if the message isn't an event but clears retained values of its
 	// audience.
 	Clear Clear `protobuf:"varint,13,opt,name=clear,proto3,enum=peal.cluster.v1.Clear" json:"clear,omitempty"`
-	// Whether the event is retained because of a policy on the node, although its
-	// publisher didn't ask for that.
+	// Whether the event is retained for its audience because of a policy on the
+	// node, although its publisher didn't ask for that.
 	RetainedByPolicy bool `protobuf:"varint,14,opt,name=retained_by_policy,json=retainedByPolicy,proto3" json:"retained_by_policy,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Further topics of an event for several. The first one is its audience, and
+	// the only one that nodes know whose version doesn't have this field.
+	FurtherTopics []*FurtherTopic `protobuf:"bytes,15,rep,name=further_topics,json=furtherTopics,proto3" json:"further_topics,omitempty"`
+	// The user whose streams don't get the event; empty for none. Nodes whose
+	// version doesn't have this field send it to them.
+	ExcludeUserId string `protobuf:"bytes,16,opt,name=exclude_user_id,json=excludeUserId,proto3" json:"exclude_user_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Message) Reset() {
@@ -374,6 +380,20 @@ func (x *Message) GetRetainedByPolicy() bool {
 	return false
 }
 
+func (x *Message) GetFurtherTopics() []*FurtherTopic {
+	if x != nil {
+		return x.FurtherTopics
+	}
+	return nil
+}
+
+func (x *Message) GetExcludeUserId() string {
+	if x != nil {
+		return x.ExcludeUserId
+	}
+	return ""
+}
+
 type isMessage_Audience interface {
 	isMessage_Audience()
 }
@@ -399,6 +419,61 @@ func (*Message_UserId) isMessage_Audience() {}
 
 func (*Message_Topic) isMessage_Audience() {}
 
+// FurtherTopic is a topic of an event that is for several.
+type FurtherTopic struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The topic.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Same as in Message, for this topic.
+	RetainedByPolicy bool `protobuf:"varint,2,opt,name=retained_by_policy,json=retainedByPolicy,proto3" json:"retained_by_policy,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *FurtherTopic) Reset() {
+	*x = FurtherTopic{}
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FurtherTopic) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FurtherTopic) ProtoMessage() {}
+
+func (x *FurtherTopic) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FurtherTopic.ProtoReflect.Descriptor instead.
+func (*FurtherTopic) Descriptor() ([]byte, []int) {
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *FurtherTopic) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *FurtherTopic) GetRetainedByPolicy() bool {
+	if x != nil {
+		return x.RetainedByPolicy
+	}
+	return false
+}
+
 // RetainedHead describes the latest snapshot of the retained values. The chunks
 // hold the snapshot itself.
 type RetainedHead struct {
@@ -422,7 +497,7 @@ type RetainedHead struct {
 
 func (x *RetainedHead) Reset() {
 	*x = RetainedHead{}
-	mi := &file_peal_cluster_v1_log_proto_msgTypes[2]
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -434,7 +509,7 @@ func (x *RetainedHead) String() string {
 func (*RetainedHead) ProtoMessage() {}
 
 func (x *RetainedHead) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_cluster_v1_log_proto_msgTypes[2]
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -447,7 +522,7 @@ func (x *RetainedHead) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedHead.ProtoReflect.Descriptor instead.
 func (*RetainedHead) Descriptor() ([]byte, []int) {
-	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{2}
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *RetainedHead) GetEpoch() string {
@@ -507,7 +582,7 @@ type RetainedChunk struct {
 
 func (x *RetainedChunk) Reset() {
 	*x = RetainedChunk{}
-	mi := &file_peal_cluster_v1_log_proto_msgTypes[3]
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +594,7 @@ func (x *RetainedChunk) String() string {
 func (*RetainedChunk) ProtoMessage() {}
 
 func (x *RetainedChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_cluster_v1_log_proto_msgTypes[3]
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +607,7 @@ func (x *RetainedChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedChunk.ProtoReflect.Descriptor instead.
 func (*RetainedChunk) Descriptor() ([]byte, []int) {
-	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{3}
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RetainedChunk) GetId() uint64 {
@@ -573,7 +648,7 @@ type RetainedValue struct {
 
 func (x *RetainedValue) Reset() {
 	*x = RetainedValue{}
-	mi := &file_peal_cluster_v1_log_proto_msgTypes[4]
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -585,7 +660,7 @@ func (x *RetainedValue) String() string {
 func (*RetainedValue) ProtoMessage() {}
 
 func (x *RetainedValue) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_cluster_v1_log_proto_msgTypes[4]
+	mi := &file_peal_cluster_v1_log_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -598,7 +673,7 @@ func (x *RetainedValue) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RetainedValue.ProtoReflect.Descriptor instead.
 func (*RetainedValue) Descriptor() ([]byte, []int) {
-	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{4}
+	return file_peal_cluster_v1_log_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *RetainedValue) GetMessage() *Message {
@@ -641,7 +716,7 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\x05epoch\x18\x04 \x01(\tR\x05epoch\x12\x13\n" +
 	"\x05as_of\x18\x05 \x01(\x04R\x04asOf\x12*\n" +
 	"\x11retain_max_events\x18\x06 \x01(\x04R\x0fretainMaxEvents\x12(\n" +
-	"\x10retain_max_bytes\x18\a \x01(\x04R\x0eretainMaxBytes\"\xb8\x03\n" +
+	"\x10retain_max_bytes\x18\a \x01(\x04R\x0eretainMaxBytes\"\xa6\x04\n" +
 	"\aMessage\x12\x1c\n" +
 	"\beveryone\x18\x01 \x01(\bH\x00R\beveryone\x12\x19\n" +
 	"\auser_id\x18\x02 \x01(\tH\x00R\x06userId\x12\x16\n" +
@@ -657,9 +732,14 @@ const file_peal_cluster_v1_log_proto_rawDesc = "" +
 	"\x06retain\x18\v \x01(\bR\x06retain\x12\x14\n" +
 	"\x05final\x18\f \x01(\bR\x05final\x12,\n" +
 	"\x05clear\x18\r \x01(\x0e2\x16.peal.cluster.v1.ClearR\x05clear\x12,\n" +
-	"\x12retained_by_policy\x18\x0e \x01(\bR\x10retainedByPolicyB\n" +
+	"\x12retained_by_policy\x18\x0e \x01(\bR\x10retainedByPolicy\x12D\n" +
+	"\x0efurther_topics\x18\x0f \x03(\v2\x1d.peal.cluster.v1.FurtherTopicR\rfurtherTopics\x12&\n" +
+	"\x0fexclude_user_id\x18\x10 \x01(\tR\rexcludeUserIdB\n" +
 	"\n" +
-	"\baudience\"\x98\x01\n" +
+	"\baudience\"P\n" +
+	"\fFurtherTopic\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12,\n" +
+	"\x12retained_by_policy\x18\x02 \x01(\bR\x10retainedByPolicy\"\x98\x01\n" +
 	"\fRetainedHead\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x18\n" +
 	"\aapplied\x18\x02 \x01(\x04R\aapplied\x12\x1a\n" +
@@ -695,25 +775,27 @@ func file_peal_cluster_v1_log_proto_rawDescGZIP() []byte {
 }
 
 var file_peal_cluster_v1_log_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_peal_cluster_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_peal_cluster_v1_log_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_peal_cluster_v1_log_proto_goTypes = []any{
 	(Clear)(0),            // 0: peal.cluster.v1.Clear
 	(*Batch)(nil),         // 1: peal.cluster.v1.Batch
 	(*Message)(nil),       // 2: peal.cluster.v1.Message
-	(*RetainedHead)(nil),  // 3: peal.cluster.v1.RetainedHead
-	(*RetainedChunk)(nil), // 4: peal.cluster.v1.RetainedChunk
-	(*RetainedValue)(nil), // 5: peal.cluster.v1.RetainedValue
+	(*FurtherTopic)(nil),  // 3: peal.cluster.v1.FurtherTopic
+	(*RetainedHead)(nil),  // 4: peal.cluster.v1.RetainedHead
+	(*RetainedChunk)(nil), // 5: peal.cluster.v1.RetainedChunk
+	(*RetainedValue)(nil), // 6: peal.cluster.v1.RetainedValue
 }
 var file_peal_cluster_v1_log_proto_depIdxs = []int32{
 	2, // 0: peal.cluster.v1.Batch.messages:type_name -> peal.cluster.v1.Message
 	0, // 1: peal.cluster.v1.Message.clear:type_name -> peal.cluster.v1.Clear
-	5, // 2: peal.cluster.v1.RetainedChunk.values:type_name -> peal.cluster.v1.RetainedValue
-	2, // 3: peal.cluster.v1.RetainedValue.message:type_name -> peal.cluster.v1.Message
-	4, // [4:4] is the sub-list for method output_type
-	4, // [4:4] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	3, // 2: peal.cluster.v1.Message.further_topics:type_name -> peal.cluster.v1.FurtherTopic
+	6, // 3: peal.cluster.v1.RetainedChunk.values:type_name -> peal.cluster.v1.RetainedValue
+	2, // 4: peal.cluster.v1.RetainedValue.message:type_name -> peal.cluster.v1.Message
+	5, // [5:5] is the sub-list for method output_type
+	5, // [5:5] is the sub-list for method input_type
+	5, // [5:5] is the sub-list for extension type_name
+	5, // [5:5] is the sub-list for extension extendee
+	0, // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_peal_cluster_v1_log_proto_init() }
@@ -732,7 +814,7 @@ func file_peal_cluster_v1_log_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_cluster_v1_log_proto_rawDesc), len(file_peal_cluster_v1_log_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,136 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/peald/peald/internal/source"
+)
+
+const (
+	// consumerPrefix is the prefix of the names of consumers. The rest is the node's name.
+	consumerPrefix = "peald:"
+	// grace is how long a reader that is stopped may take to acknowledge entries and to
+	// release its locks.
+	grace = 3 * time.Second
+	// reportInterval is how often the lag is reported.
+	reportInterval = 5 * time.Second
+)
+
+// reader reads the streams of one source. It implements [source.Reader].
+type reader struct {
+	cfg      Config
+	consumer string
+	log      *slog.Logger
+
+	tokens []string // of the streams' last locks; each is owned by its stream
+}
+
+// Run implements [source.Reader].
+func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
+	graceful, stop := source.WithGrace(ctx, grace)
+	defer stop()
+
+	// The lock of each stream is extended while a command for the stream is executed.
+	commands, err := r.cfg.newClient(2*len(r.cfg.Streams) + 1)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = commands.Close() }()
+
+	waits, err := r.cfg.newClient(len(r.cfg.Streams))
+	if err != nil {
+		return err
+	}
+
+	// Closing the client is the only way to end a command that waits for entries.
+	closed := make(chan struct{})
+	unregister := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = waits.Close()
+	})
+	defer func() {
+		if unregister() {
+			_ = waits.Close()
+		} else {
+			<-closed
+		}
+	}()
+
+	return r.readAll(ctx, graceful, commands, waits, sink)
+}
+
+// readAll reads all streams until ctx ends or one of them fails. Commands that concern
+// what has been published get the context graceful.
+func (r *reader) readAll(ctx, graceful context.Context, commands, waits goredis.UniversalClient, sink *source.Sink) error {
+	group, ctx := errgroup.WithContext(ctx)
+	held := &heldStreams{sink: sink}
+
+	for i, name := range r.cfg.Streams {
+		s := &stream{
+			reader: r, name: name, commands: commands, waits: waits, sink: sink, held: held, graceful: graceful,
+			token: &r.tokens[i], batch: firstBatch,
+		}
+		group.Go(func() error {
+			if err := s.run(ctx); err != nil {
+				return fmt.Errorf("stream %q: %w", name, err)
+			}
+
+			return nil
+		})
+	}
+
+	group.Go(func() error { return r.reportLag(ctx, commands, held, sink) })
+
+	return group.Wait()
+}
+
+// heldStreams is the set of streams whose lock this reader holds.
+type heldStreams struct {
+	sink *source.Sink
+
+	mu    sync.Mutex
+	names []string
+}
+
+// add adds a stream, which makes the source active.
+func (h *heldStreams) add(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.names = append(h.names, name)
+	h.sink.Active()
+}
+
+// remove removes a stream.
+func (h *heldStreams) remove(name string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	h.names = slices.DeleteFunc(h.names, func(n string) bool { return n == name })
+}
+
+// wait makes the source a standby unless another of its streams is held.
+func (h *heldStreams) wait() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	if len(h.names) == 0 {
+		h.sink.Standby()
+	}
+}
+
+// list returns the names of the streams.
+func (h *heldStreams) list() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+
+	return slices.Clone(h.names)
+}
