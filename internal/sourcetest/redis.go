@@ -101,7 +101,7 @@ func (r *Redis) Start(tb testing.TB) {
 		tb.Fatalf("start Redis: %v", err)
 	}
 
-	client := r.newClient()
+	client := r.NewClient()
 	defer func() { _ = client.Close() }()
 
 	if !pealdtest.Eventually(patience, func() bool { return client.Ping(tb.Context()).Err() == nil }) {
@@ -123,28 +123,29 @@ func (r *Redis) Kill() {
 func (r *Redis) Client(tb testing.TB) *goredis.Client {
 	tb.Helper()
 
-	client := r.newClient()
+	client := r.NewClient()
 	tb.Cleanup(func() { _ = client.Close() })
 
 	return client
 }
 
-func (r *Redis) newClient() *goredis.Client {
+// NewClient is like [Redis.Client], but the caller must close the client.
+func (r *Redis) NewClient() *goredis.Client {
 	return goredis.NewClient(&goredis.Options{Addr: r.Addr, Password: r.Password, MaxRetries: -1, DialerRetries: 1})
 }
 
-// Produce appends n entries to a stream, each of which is the reply of next, which gets
-// its index. If a connection fails, Produce finds out whether the entry was stored, so
-// that each is stored exactly once. It returns the number of entries that were stored
-// before ctx ended.
-func (r *Redis) Produce(ctx context.Context, stream string, n int, next func(i int) []string) int {
-	client := r.newClient()
+// Produce appends n entries to a stream, unless ctx ends first. Entry returns the fields
+// of an entry: its names and values alternate. If a connection fails, Produce finds out
+// whether the entry was stored, so that each is stored exactly once. It may ask for an
+// entry again.
+func (r *Redis) Produce(ctx context.Context, stream string, n int, entry func(i int) []string) {
+	client := r.NewClient()
 	defer func() { _ = client.Close() }()
 
 	counter := "produced:" + stream
 
 	for i := 0; i < n; {
-		values := next(i)
+		values := entry(i)
 		_, err := client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
 			p.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: values})
 			p.Set(ctx, counter, i+1, 0)
@@ -167,10 +168,8 @@ func (r *Redis) Produce(ctx context.Context, stream string, n int, next func(i i
 			return err == nil || ctx.Err() != nil
 		})
 		if ctx.Err() != nil {
-			return i
+			return
 		}
 		i = stored
 	}
-
-	return n
 }

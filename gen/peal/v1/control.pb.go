@@ -7464,7 +7464,7 @@ func file_peal_v1_control_proto_init() {
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
 	}
-	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
+	file_peal_v1_control_proto_msgTypes[69].OneofWrappers = []any{
 		(*Hook_LastFailure)(nil),
 		(*Hook_LastSuccess)(nil),
 	}
