@@ -36,8 +36,12 @@ func TestRedisLosesNothing(t *testing.T) {
 	var (
 		running  sync.WaitGroup
 		produced atomic.Int64
-		done     atomic.Bool
+		ended    atomic.Bool
 	)
+	pause := 20 * time.Millisecond
+	if entries > 10_000 {
+		pause = 2 * time.Millisecond
+	}
 	audiences := audiencesOf(w)
 	for i, stream := range streams {
 		// Only one stream has messages for an audience, so that their order is known.
@@ -45,20 +49,19 @@ func TestRedisLosesNothing(t *testing.T) {
 		for j := i; j < len(audiences); j += len(streams) {
 			own = append(own, audiences[j])
 		}
-		p := &redisProducer{world: w, audiences: own, produced: &produced}
-		running.Go(func() { server.Produce(w.publishing, stream, int(entries)/len(streams), p.entry) })
+		running.Go(func() {
+			p := &redisProducer{world: w, audiences: own, produced: &produced, ended: &ended, numbers: make(map[string]int), pause: time.NewTicker(pause)}
+			defer p.pause.Stop()
+			server.Produce(w.publishing, stream, p.entry)
+		})
 	}
-	go func() {
-		running.Wait()
-		done.Store(true)
-	}()
 
 	started := time.Now()
-	empty := func() bool { return emptied(t.Context(), server, streams) }
-	source.disrupt(t, w, produced.Load, done.Load, func() bool { return recent(t.Context(), server, streams) })
+	source.disrupt(t, w, produced.Load, func() bool { return produced.Load() >= entries }, func() bool { return recent(t.Context(), server, streams) })
+	ended.Store(true)
 
 	running.Wait()
-	if !pealdtest.Eventually(2*time.Minute, empty) {
+	if !pealdtest.Eventually(2*time.Minute, func() bool { return emptied(t.Context(), server, streams) }) {
 		t.Error("not all entries are published")
 	}
 	w.finish(t)
@@ -70,9 +73,11 @@ type redisProducer struct {
 	world     *clusterWorld
 	audiences []string
 	produced  *atomic.Int64 // entries of all streams that have been returned
+	ended     *atomic.Bool  // there are no further entries
+	pause     *time.Ticker  // between entries
 
 	entries [][]string
-	numbers map[string]int
+	numbers map[string]int // the last one of each audience
 }
 
 // entry returns the fields of an entry. The same index returns the same fields.
@@ -81,8 +86,9 @@ func (p *redisProducer) entry(i int) []string {
 		return p.entries[i]
 	}
 
-	if p.numbers == nil {
-		p.numbers = make(map[string]int)
+	<-p.pause.C
+	if p.ended.Load() {
+		return nil
 	}
 
 	audience := p.audiences[rand.IntN(len(p.audiences))]

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/peald/peald/internal/pealdtest"
 )
@@ -78,6 +79,9 @@ func StartSentinel(tb testing.TB, master *Redis) *Redis {
 func newRedis(tb testing.TB, addr string, args []string) *Redis {
 	tb.Helper()
 
+	// The library would write lines of its own to stderr.
+	logging.Disable()
+
 	r := &Redis{Addr: addr, program: pealdtest.Program(tb, "redis-server"), args: args}
 	tb.Cleanup(func() {
 		r.Kill()
@@ -134,18 +138,22 @@ func (r *Redis) NewClient() *goredis.Client {
 	return goredis.NewClient(&goredis.Options{Addr: r.Addr, Password: r.Password, MaxRetries: -1, DialerRetries: 1})
 }
 
-// Produce appends n entries to a stream, unless ctx ends first. Entry returns the fields
-// of an entry: its names and values alternate. If a connection fails, Produce finds out
-// whether the entry was stored, so that each is stored exactly once. It may ask for an
-// entry again.
-func (r *Redis) Produce(ctx context.Context, stream string, n int, entry func(i int) []string) {
+// Produce appends entries to a stream until entry returns nil or ctx ends. Entry gets an
+// entry's index and returns its fields: names and values alternate. If a connection
+// fails, Produce finds out whether the entry was stored, so that each is stored exactly
+// once. It may ask for an entry again.
+func (r *Redis) Produce(ctx context.Context, stream string, entry func(i int) []string) {
 	client := r.NewClient()
 	defer func() { _ = client.Close() }()
 
 	counter := "produced:" + stream
 
-	for i := 0; i < n; {
+	for i := 0; ctx.Err() == nil; {
 		values := entry(i)
+		if values == nil {
+			return
+		}
+
 		_, err := client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
 			p.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: values})
 			p.Set(ctx, counter, i+1, 0)
@@ -158,18 +166,13 @@ func (r *Redis) Produce(ctx context.Context, stream string, n int, entry func(i 
 		}
 
 		// The entry is stored if the counter is.
-		stored := i
 		pealdtest.Eventually(patience, func() bool {
-			var err error
-			if stored, err = client.Get(ctx, counter).Int(); errors.Is(err, goredis.Nil) {
-				stored, err = 0, nil
+			stored, err := client.Get(ctx, counter).Int()
+			if err == nil || errors.Is(err, goredis.Nil) {
+				i = stored
 			}
 
-			return err == nil || ctx.Err() != nil
+			return err == nil || errors.Is(err, goredis.Nil) || ctx.Err() != nil
 		})
-		if ctx.Err() != nil {
-			return
-		}
-		i = stored
 	}
 }

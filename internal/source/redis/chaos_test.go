@@ -32,7 +32,13 @@ func TestEntriesSurviveFailures(t *testing.T) {
 	produced := make(chan struct{})
 	for _, stream := range streams {
 		producing.Go(func() {
-			s.Produce(t.Context(), stream, messages, func(i int) []string { return []string{"topic", stream, "data", fmt.Sprint(i)} })
+			s.Produce(t.Context(), stream, func(i int) []string {
+				if i == messages {
+					return nil
+				}
+
+				return []string{"topic", stream, "data", fmt.Sprint(i)}
+			})
 		})
 	}
 	go func() {
