@@ -121,9 +121,10 @@ drain: ## Drain a daemon with 10,000 streams; check that they are closed at an e
 	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e/load
 
 .PHONY: soak-cluster
-soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,000 clients and 500 messages/s (NODES=3), then with 1,000 retained values/s
+soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,000 clients and 500 messages/s (NODES=3), then with 1,000 retained values/s, then with webhooks for 2,000 users
 	SOAK_CLUSTER=$(SOAK) NODES=$(NODES) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterLosesNothing$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterKeepsRetainedValues$$' ./e2e/load
+	HOOKS=2000 $(GO) test -count=1 -timeout=0 -v -run='^TestHooksUnderLoad$$' ./e2e/load
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestDamagedFilesOfReplica$$' ./internal/cluster
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 

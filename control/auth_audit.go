@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -85,6 +86,13 @@ func auditArgs(req any) (args []any) {
 
 	if r, ok := req.(*pealv1.RemoveNodeRequest); ok {
 		args = append(args, "node", fmt.Sprintf("%.80s", r.GetName()))
+	}
+
+	if r, ok := req.(*pealv1.TestHookRequest); ok {
+		// The rest of the URL may be secret.
+		if u, err := url.Parse(r.GetUrl()); err == nil && u.Host != "" {
+			args = append(args, "hook", fmt.Sprintf("%.80s", u.Host))
+		}
 	}
 
 	if path, ok := req.(debugPath); ok {

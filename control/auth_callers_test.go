@@ -101,6 +101,12 @@ func calls() map[string]call {
 		"RemoveNode": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.RemoveNode(ctx, &pealv1.RemoveNodeRequest{Name: "b"}))
 		}, "POST", "/v1/nodes/b:remove", `{}`, false},
+		"ListHooks": {control.ScopeRead, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.ListHooks(ctx, &pealv1.ListHooksRequest{}))
+		}, "GET", "/v1/hooks", "", false},
+		"TestHook": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.TestHook(ctx, &pealv1.TestHookRequest{Url: "https://app.example/hooks"}))
+		}, "POST", "/v1/hooks:test", `{}`, false},
 		"Drain": {control.ScopeAdmin, func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			stream, err := c.Drain(ctx, &pealv1.DrainRequest{})
 			if err != nil {
@@ -155,7 +161,7 @@ func TestScopes(t *testing.T) {
 		{Name: "odd", Token: "token-odd", Scopes: []string{"write"}},
 	}
 
-	p := start(t, control.Config{Tokens: tokens, Membership: members{}}, startBroker(t), fakeMinter{})
+	p := start(t, control.Config{Tokens: tokens, Membership: members{}, Hooks: &fakeHooks{}}, startBroker(t), fakeMinter{})
 
 	for name, c := range calls() {
 		for _, token := range tokens {
@@ -310,7 +316,7 @@ func services(ctx context.Context, p *plane) ([]string, error) {
 // Without control tokens, every caller may do everything, even a caller that sends
 // a token.
 func TestOpenControlPlane(t *testing.T) {
-	p := start(t, control.Config{Membership: members{}}, startBroker(t), fakeMinter{})
+	p := start(t, control.Config{Membership: members{}, Hooks: &fakeHooks{}}, startBroker(t), fakeMinter{})
 	for name, c := range calls() {
 		if err := c.attempt(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer x"), p); err != nil {
 			t.Errorf("%s: %v", name, err)

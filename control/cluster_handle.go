@@ -21,6 +21,8 @@ func (s *Service) HandleQuery(_ context.Context, method string, request []byte) 
 		return respond(request, s.localDisconnect)
 	case pealv1.ControlService_Stats_FullMethodName:
 		return respond(request, func(*pealv1.StatsRequest) (*pealv1.StatsResponse, error) { return s.localStats(), nil })
+	case pealv1.ControlService_ListHooks_FullMethodName:
+		return respond(request, func(*pealv1.ListHooksRequest) (*pealv1.ListHooksResponse, error) { return s.localHooks(), nil })
 	}
 
 	return nil, fmt.Errorf("method %q can't be queried from another node", method)

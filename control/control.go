@@ -37,6 +37,7 @@ func New(cfg Config, b Broker, m Minter) *Service {
 		broker:     b,
 		cluster:    cfg.Cluster,
 		membership: cfg.Membership,
+		hooks:      cfg.Hooks,
 		sources:    cfg.Sources,
 
 		log:    log,

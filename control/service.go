@@ -63,6 +63,8 @@ type Config struct {
 	// Membership removes nodes from the cluster. It is nil if clustering is disabled.
 	Membership Membership
 
+	// Hooks sends webhooks. It may be nil.
+	Hooks Hooks
 	// Sources returns the status of each source that this daemon reads messages from, for
 	// Stats. It may be nil.
 	Sources func() []Source
@@ -112,6 +114,7 @@ type Service struct {
 	broker     Broker
 	cluster    Cluster    // nil if clustering is disabled
 	membership Membership // nil if clustering is disabled
+	hooks      Hooks      // may be nil
 	sources    func() []Source
 
 	reloadable atomic.Pointer[reloadable]

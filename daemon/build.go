@@ -55,6 +55,7 @@ func build(cfg Config, opts Options, s sockets, descriptors listen.Budget, log *
 	if err := p.buildSSE(certificates.sse, descriptors); err != nil {
 		return nil, err
 	}
+	p.buildHooks()
 	p.buildSources()
 	p.buildControl()
 	p.buildGRPC(certificates.grpc)
@@ -116,6 +117,7 @@ func (p *parts) buildStreams() (err error) {
 
 func (p *parts) buildControl() {
 	cfg := p.controlConfig(p.cfg, int(p.maxStreams.Load()))
+	cfg.Hooks = controlHooks{p.hooks}
 	cfg.Sources = p.sourceStatuses
 	if p.member != nil {
 		cfg.Cluster, cfg.Membership = p.member.directory, p.member

@@ -124,6 +124,7 @@ func (p *parts) metricsHandler() (http.Handler, error) {
 			version:        p.opts.Version,
 		}),
 		p.control.Metrics(),
+		p.hooks,
 		p.sources,
 		p.reloads,
 		collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.MetricsScheduler)),

@@ -32,6 +32,7 @@ type Config struct {
 
 	Topics []TopicPolicy `mapstructure:"topics" reload:"true" doc:"Policies for topics, which override the settings above. The first policy whose pattern matches a topic applies to it, and no other. In a flag or a variable, this is a JSON list."`
 
+	Hooks   []Hook   `mapstructure:"hooks" reload:"true" doc:"Webhooks: receivers of events about users that go online and offline, and topics that get their first and lose their last subscriber. All nodes of a cluster must have the same. In a flag or a variable, this is a JSON list." secret:"true"`
 	Sources []Source `mapstructure:"sources" reload:"true" secret:"true" doc:"Where the daemon reads messages from, such as a table in PostgreSQL. Each source has a name, its settings, and a map from records to messages. All nodes of a cluster should have the same; one at a time reads each source. In a flag or a variable, this is a JSON list."`
 
 	Cluster Cluster `mapstructure:"cluster"`

@@ -1,6 +1,7 @@
 package daemon_test
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -41,7 +42,8 @@ func TestSettingKeys(t *testing.T) {
 		broker.shards broker.queue_bytes broker.slow_consumer
 		history.max_events history.max_bytes history.max_age history.idempotency_window
 		retain.max_events retain.max_bytes
-		topics sources
+		topics
+		hooks sources
 		cluster.mode cluster.name cluster.addr cluster.advertise cluster.peers cluster.dir cluster.replicas cluster.sync cluster.secret
 		cluster.tls.cert_file cluster.tls.key_file cluster.tls.ca_file
 		cluster.url cluster.credentials_file
@@ -54,6 +56,19 @@ func TestSettingKeys(t *testing.T) {
 }
 
 const secret = "0123456789abcdef0123456789abcdef"
+
+// hookSecret is a valid secret of a hook.
+const hookSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
+// hook returns a change that sets hooks. Those without a secret get a valid one.
+func hook(hooks ...daemon.Hook) func(*daemon.Config) {
+	return func(c *daemon.Config) {
+		for i := range hooks {
+			hooks[i].Secret = cmp.Or(hooks[i].Secret, hookSecret)
+		}
+		c.Hooks = hooks
+	}
+}
 
 // policy returns a change that sets a policy for topics.
 func policy(p daemon.TopicPolicy) func(*daemon.Config) {
@@ -238,14 +253,31 @@ func TestValidate(t *testing.T) {
 			c.Auth.CallbackURL = "https://app.example"
 			c.Topics = []daemon.TopicPolicy{{Pattern: "a", Anonymous: new(false)}}
 		}, "topics[0].anonymous", "the application decides"},
-		"client's path":    {func(c *daemon.Config) { c.SSE.Path = "/peald.js" }, "sse.path", "sse.client=false"},
-		"without a client": {func(c *daemon.Config) { c.SSE.Path, c.SSE.Client = "/peald.js", false }, "", ""},
-		"compression off":  {func(c *daemon.Config) { c.SSE.Compression = "off" }, "", ""},
-		"other coding":     {func(c *daemon.Config) { c.SSE.Compression = "br" }, "sse.compression", "auto or off"},
-		"unknown engine":   {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},
-		"unknown level":    {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn or error"},
-		"unknown format":   {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text or json"},
-		"no drain timeout": {func(c *daemon.Config) { c.Drain.Timeout = 0 }, "drain.timeout", "given 0s"},
+		"hooks": {hook(
+			daemon.Hook{URL: "https://user:password@app.example/a?b=c", Events: []string{"user.online", "topic.vacated"}, Delay: new(time.Hour)},
+			daemon.Hook{URL: "http://127.0.0.1:8000", Secret: hookSecret + " " + hookSecret, Delay: new(time.Duration(0))},
+		), "", ""},
+		"hook without a URL":         {hook(daemon.Hook{}), "hooks[0].url", "given nothing; want a URL that begins with"},
+		"hook with another scheme":   {hook(daemon.Hook{URL: "ftp://app.example/" + secret}), "hooks[0].url", "given an invalid URL; want a URL that begins with https:// or http://"},
+		"hook without a host":        {hook(daemon.Hook{URL: "https:/hooks"}), "hooks[0].url", "given an invalid URL"},
+		"hook with a fragment":       {hook(daemon.Hook{URL: "https://app.example/#a"}), "hooks[0].url", "given a URL with a fragment"},
+		"hooks for the same URL":     {hook(daemon.Hook{URL: "https://app.example/a?b"}, daemon.Hook{URL: "https://app.example/a?c"}), "hooks[1].url", `given "https://app.example/a", which an earlier hook has too`},
+		"hook with unknown event":    {hook(daemon.Hook{URL: "https://app.example", Events: []string{"user.away"}}), "hooks[0].events", `given "user.away"; want user.online, user.offline, topic.occupied or topic.vacated`},
+		"hook with an event twice":   {hook(daemon.Hook{URL: "https://app.example", Events: []string{"user.online", "user.online"}}), "hooks[0].events", `given "user.online" twice`},
+		"hook with a raw secret":     {hook(daemon.Hook{URL: "https://app.example", Secret: secret}), "hooks[0].secret", "given a secret without the prefix whsec_; want"},
+		"hook with a short secret":   {hook(daemon.Hook{URL: "https://app.example", Secret: "whsec_MDEy"}), "hooks[0].secret", "given a secret of 3 bytes; want"},
+		"hook without a secret":      {func(c *daemon.Config) { c.Hooks = []daemon.Hook{{URL: "https://app.example"}} }, "hooks[0].secret", "given no secret; want"},
+		"hook with a negative delay": {hook(daemon.Hook{URL: "https://app.example", Delay: new(-time.Second)}), "hooks[0].delay", "given -1s; want 0s to 1h0m0s"},
+		"hook with a long delay":     {hook(daemon.Hook{URL: "https://app.example", Delay: new(2 * time.Hour)}), "hooks[0].delay", "given 2h0m0s"},
+		"too many hooks":             {func(c *daemon.Config) { c.Hooks = make([]daemon.Hook, 17) }, "hooks", "given 17 hooks; want at most 16"},
+		"client's path":              {func(c *daemon.Config) { c.SSE.Path = "/peald.js" }, "sse.path", "sse.client=false"},
+		"without a client":           {func(c *daemon.Config) { c.SSE.Path, c.SSE.Client = "/peald.js", false }, "", ""},
+		"compression off":            {func(c *daemon.Config) { c.SSE.Compression = "off" }, "", ""},
+		"other coding":               {func(c *daemon.Config) { c.SSE.Compression = "br" }, "sse.compression", "auto or off"},
+		"unknown engine":             {func(c *daemon.Config) { c.SSE.Engine = "io_uring" }, "sse.engine", "auto, epoll or nethttp"},
+		"unknown level":              {func(c *daemon.Config) { c.Log.Level = "verbose" }, "log.level", "debug, info, warn or error"},
+		"unknown format":             {func(c *daemon.Config) { c.Log.Format = "xml" }, "log.format", "text or json"},
+		"no drain timeout":           {func(c *daemon.Config) { c.Drain.Timeout = 0 }, "drain.timeout", "given 0s"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -53,6 +53,8 @@ func metricsTable(t *testing.T) string {
 	families := scrape(t, start(t, func(cfg *daemon.Config) {
 		cfg.Broker.Shards = 1
 		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
+		hook(daemon.Hook{URL: "http://127.0.0.1:1/"})(cfg) // nothing listens there
+		cfg.Sources = []daemon.Source{{Name: "outbox", Postgres: &daemon.PostgresSource{URL: "postgres://127.0.0.1:1/nowhere"}}}
 	}))
 	var table strings.Builder
 	table.WriteString("| metric | kind | label: values | description |\n|---|---|---|---|\n")

@@ -13,6 +13,7 @@ import (
 
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/broker"
+	"github.com/peald/peald/internal/hooks"
 	"github.com/peald/peald/internal/listen"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/ssehttp"
@@ -35,6 +36,7 @@ type parts struct {
 	browsers   *listen.Browsers
 	sse        *listen.Server
 
+	hooks      *hooks.Manager
 	sources    *source.Manager
 	control    *control.Service
 	calls      *listen.Tracked // the connections of grpc

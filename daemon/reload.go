@@ -86,6 +86,9 @@ func (p *parts) apply(given Config) (changed []string, _ error) {
 	p.broker.Reconfigure(brokerConfig(next))
 	p.streams.Reconfigure(streamsConfig(next, auth, descriptors.Streams, p.log), auth.verifier())
 	p.control.Reconfigure(p.controlConfig(next, descriptors.Streams), auth.minter())
+	if slices.Contains(changed, "hooks") {
+		p.hooks.Reconfigure(internalHooks(next.Hooks))
+	}
 	if slices.Contains(changed, "sources") {
 		p.sources.Reconfigure(internalSources(next.Sources))
 	}

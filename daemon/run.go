@@ -109,6 +109,7 @@ func (p *parts) serve(ctx context.Context, g *group) {
 	g.start(ctx, "sse.addr", func(context.Context) error { return p.sse.Serve() })
 	g.start(ctx, "grpc.addr", func(context.Context) error { return p.grpc.Serve(p.calls) })
 	g.start(ctx, "rest.addr", func(context.Context) error { return p.rest.Serve() })
+	g.start(ctx, "hooks", p.hooks.Run)
 
 	if p.member == nil {
 		p.control.SetServing(true)

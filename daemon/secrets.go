@@ -33,6 +33,12 @@ func (c Config) trimSecrets() (trimmed Config, keys []string) {
 				tokens[i].Token = trim(token.Token)
 			}
 			field.Set(reflect.ValueOf(tokens))
+		case []Hook:
+			hooks := slices.Clone(value)
+			for i, hook := range hooks {
+				hooks[i].Secret = trim(hook.Secret)
+			}
+			field.Set(reflect.ValueOf(hooks))
 		case []Source:
 			sources := slices.Clone(value)
 			for i, s := range sources {

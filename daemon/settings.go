@@ -120,6 +120,8 @@ func (s Setting) Accepts() string {
 		return "a list of strings"
 	case []TopicPolicy:
 		return "a list of policies, each with a pattern, and history, retain, slow_consumer or anonymous"
+	case []Hook:
+		return "a list of hooks, each with a url, a secret, and events or a delay"
 	case []Source:
 		return "a list of sources, each with a name, the settings of one kind, such as postgres, and optionally a map"
 	case []Token:

@@ -21,8 +21,10 @@ func TestInvalidSources(t *testing.T) {
 		change func(s *daemon.Source)
 		want   string // the error; empty if the source is valid
 	}{
-		"valid":              {func(*daemon.Source) {}, ""},
-		"everything":         {func(s *daemon.Source) { s.Postgres.Table, s.Postgres.DeadLetter, s.Map.Event = "app.outbox", "app.rejected", "{column.type}" }, ""},
+		"valid": {func(*daemon.Source) {}, ""},
+		"everything": {func(s *daemon.Source) {
+			s.Postgres.Table, s.Postgres.DeadLetter, s.Map.Event = "app.outbox", "app.rejected", "{column.type}"
+		}, ""},
 		"no name":            {func(s *daemon.Source) { s.Name = "" }, `sources[1].name: given ""; want 1 to 63 characters`},
 		"invalid name":       {func(s *daemon.Source) { s.Name = "My source" }, `sources[1].name: given "My source"`},
 		"same name":          {func(s *daemon.Source) { s.Name = "first" }, `sources[1].name: given "first", which an earlier source has too`},

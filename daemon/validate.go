@@ -48,6 +48,7 @@ func (c Config) Validate() error {
 		c.checkHistory,
 		c.checkRetain,
 		c.checkTopics,
+		c.checkHooks,
 		c.checkSources,
 		c.checkCluster,
 		c.checkProcess,

@@ -20,6 +20,14 @@ func (p *parts) warn(isNew func(key string) bool) {
 		}
 	}
 
+	if isNew("hooks") {
+		for _, h := range p.cfg.Hooks {
+			if h.isExposed() {
+				p.log.Warn("webhooks sent without TLS", "hook", h.Name())
+			}
+		}
+	}
+
 	keys := []string{"auth.jwt.hmac_secret", "auth.jwt.public_key_file", "auth.jwt.jwks_url"}
 	if slices.ContainsFunc(append(keys, "auth.callback_url"), isNew) && !p.cfg.Auth.JWT.hasKey() && p.cfg.Auth.CallbackURL == "" {
 		p.log.Info("all streams are anonymous: no key to verify tokens, and no auth.callback_url", "keys", strings.Join(keys, ", "))

@@ -36,6 +36,16 @@ func arguments(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// optionalArgument allows one positional argument.
+func optionalArgument(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return arguments(name)(cmd, args)
+		}
+		return nil
+	}
+}
+
 // trackStart makes cmd and its subcommands set *started when they run. An error
 // before that is a usage error.
 func trackStart(cmd *cobra.Command, started *bool) {

@@ -127,6 +127,8 @@ func (s *session) meaning(st *status.Status) string {
 		return "the node can't be removed"
 	case "UNKNOWN_NODE":
 		return "unknown node"
+	case "UNKNOWN_HOOK":
+		return "unknown webhook"
 	}
 	switch st.Code() {
 	case codes.InvalidArgument:

@@ -45,9 +45,15 @@ type daemon struct {
 	listed    []*pealv1.ListRetainedRequest
 	cleared   []*pealv1.ClearRetainedRequest
 	pages     []*pealv1.ListUsersResponse
-	stats     func() *pealv1.StatsResponse
-	pass      func(data string) // called with the data of a broadcast, if not nil
-	metadata  metadata.MD
+	hooks     []*pealv1.Hook
+	tested    []string                 // the URLs in calls of TestHook
+	testHook  *pealv1.TestHookResponse // returned by TestHook
+
+	hooksMissing []string // the nodes that ListHooks reports as missing
+
+	stats    func() *pealv1.StatsResponse
+	pass     func(data string) // called with the data of a broadcast, if not nil
+	metadata metadata.MD
 }
 
 func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {

@@ -105,6 +105,16 @@ func printable(s daemon.Setting) any {
 			masked = append(masked, printedToken{token.Name, mask, append([]string{}, token.Scopes...)})
 		}
 		return masked
+	case []daemon.Hook:
+		hooks := make([]printedHook, 0, len(value))
+		for _, h := range value {
+			printed := printedHook{URL: h.Name(), Events: append([]string{}, h.Events...), Secret: mask}
+			if h.Delay != nil {
+				printed.Delay = h.Delay.String()
+			}
+			hooks = append(hooks, printed)
+		}
+		return hooks
 	case []daemon.Source:
 		sources := make([]printedSection, 0, len(value))
 		for _, source := range value {
@@ -166,6 +176,14 @@ type printedToken struct {
 	Name   string   `yaml:"name"`
 	Token  string   `yaml:"token"`
 	Scopes []string `yaml:"scopes,flow"`
+}
+
+// printedHook is an entry of hooks. Its URL lacks the parts that may be secret.
+type printedHook struct {
+	URL    string   `yaml:"url"`
+	Events []string `yaml:"events,flow"`
+	Secret string   `yaml:"secret"`
+	Delay  string   `yaml:"delay,omitempty"`
 }
 
 // printedPolicy is an entry of topics.

@@ -31,6 +31,7 @@ const (
 	kindList     = "list"
 	kindTokens   = "tokens"
 	kindPolicies = "policies"
+	kindHooks    = "hooks"
 	kindSources  = "sources"
 )
 
@@ -52,6 +53,8 @@ func kindOf(value any) string {
 		return kindTokens
 	case []daemon.TopicPolicy:
 		return kindPolicies
+	case []daemon.Hook:
+		return kindHooks
 	case []daemon.Source:
 		return kindSources
 	default:
@@ -64,7 +67,7 @@ func textOf(value any) string {
 	switch value := value.(type) {
 	case []string:
 		return strings.Join(value, ",")
-	case []daemon.Token, []daemon.TopicPolicy, []daemon.Source:
+	case []daemon.Token, []daemon.TopicPolicy, []daemon.Hook, []daemon.Source:
 		return ""
 	default:
 		return fmt.Sprint(value)
@@ -144,7 +147,7 @@ func readValue(from, to reflect.Value) (any, error) {
 			return nil, mismatch(value, target)
 		}
 		return read, nil
-	case []string, []daemon.Token, []daemon.TopicPolicy, []daemon.Source:
+	case []string, []daemon.Token, []daemon.TopicPolicy, []daemon.Hook, []daemon.Source:
 		return readList(from, target)
 	case daemon.Token:
 		if text, ok := value.(string); ok {
@@ -153,6 +156,8 @@ func readValue(from, to reflect.Value) (any, error) {
 		return value, checkEntries(value, []string{"name", "token", "scopes"}, "an entry with name, token and scopes")
 	case daemon.TopicPolicy:
 		return value, checkEntries(value, []string{"pattern", "history", "retain", "slow_consumer", "anonymous"}, "a policy with pattern, and history, retain, slow_consumer or anonymous")
+	case daemon.Hook:
+		return value, checkEntries(value, []string{"url", "events", "secret", "delay"}, "a hook with url and secret, and events or delay")
 	case daemon.Source, daemon.SourceMap, daemon.PostgresSource:
 		return value, checkSection(value, to.Type())
 	case daemon.TopicHistory:
@@ -201,10 +206,13 @@ func readList(from reflect.Value, target any) (any, error) {
 	text, isText := reflect.TypeAssert[string](from)
 	_, ofTokens := target.([]daemon.Token)
 	_, ofPolicies := target.([]daemon.TopicPolicy)
+	_, ofHooks := target.([]daemon.Hook)
 	_, ofSources := target.([]daemon.Source)
 	switch {
 	case isText && ofPolicies:
 		return readJSONList(text, target, `[{"pattern":"prices.>","history":{"max_events":1}}]`)
+	case isText && ofHooks:
+		return readJSONList(text, target, `[{"url":"https://app.example.com/hooks","secret":"whsec_…"}]`)
 	case isText && ofSources:
 		return readJSONList(text, target, `[{"name":"orders","postgres":{"url":"postgres://localhost/shop"}}]`)
 	case isText && ofTokens:

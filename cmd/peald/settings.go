@@ -20,8 +20,8 @@ const sourcesHelp = `Every setting can be set by a flag (--sse.addr), an environ
 or a configuration file in YAML, TOML or JSON (sse: {addr: …}). Flags take precedence over
 variables, and variables over the file. Without --config the daemon reads ./peald.yaml or
 /etc/peald/peald.yaml, if it exists. In flags and variables, separate list entries with
-commas; write a token as name:token or name:token:scope+scope, and topics and sources as JSON
-lists. An empty variable counts as not set.`
+commas; write a token as name:token or name:token:scope+scope, and topics, hooks and sources
+as JSON lists. An empty variable counts as not set.`
 
 const variablePrefix = "PEALD_"
 

@@ -59,6 +59,9 @@ func TestDemoAddr(t *testing.T) {
 	}
 }
 
+// hookSecret is a valid secret of a hook.
+const hookSecret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+
 func TestPrecedence(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -114,6 +117,16 @@ func TestPrecedence(t *testing.T) {
 			},
 			[]daemon.TopicPolicy{{Pattern: "c", History: daemon.TopicHistory{MaxAge: new(time.Duration(0))}}},
 			[]daemon.TopicPolicy{{Pattern: "d"}, {Pattern: ">", Anonymous: new(true)}},
+		},
+		{
+			"hooks",
+			"[{url: 'https://a.example', secret: whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=, events: [user.online], delay: 1m}]",
+			`[{"url":"https://b.example","secret":"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]`,
+			`[]`,
+			[]daemon.Hook(nil),
+			[]daemon.Hook{{URL: "https://a.example", Secret: hookSecret, Events: []string{"user.online"}, Delay: new(time.Minute)}},
+			[]daemon.Hook{{URL: "https://b.example", Secret: hookSecret}},
+			[]daemon.Hook{},
 		},
 		{
 			"sources",
@@ -296,6 +309,10 @@ func TestInvalidSettings(t *testing.T) {
 		"text in a policy":           {nil, nil, "p.yaml", "topics: [{pattern: a, history: {max_age: soon}}]\n", []string{`topics[0].history.max_age: given "soon" in `, "want a duration such as"}},
 		"policies that aren't JSON":  {nil, []string{"PEALD_TOPICS=prices.>"}, "", "", []string{`topics: given "prices.>" in PEALD_TOPICS; want a JSON list such as`}},
 		"policies and more in JSON":  {[]string{`--topics=[],"log.level":[]`}, nil, "", "", []string{"topics: given ", "want a JSON list such as"}},
+		"misspelled part of a hook":  {nil, nil, "p.yaml", "hooks: [{url: a, secrets: hunter2}]\n", []string{`hooks[0]: given "secrets" in `, "did you mean secret?"}},
+		"unknown event of a hook":    {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', secret: hunter2, events: [away]}]\n", []string{`hooks[0].events: given "away"; want user.online, `}},
+		"hooks that aren't JSON":     {nil, []string{"PEALD_HOOKS=hunter2"}, "", "", []string{"hooks: given a value (hidden because it may be a secret) in PEALD_HOOKS; want a JSON list such as"}},
+		"number for a delay":         {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', delay: 5}]\n", []string{"hooks[0].delay: given a value (hidden", "want a duration such as"}},
 		"unknown kind of source":     {nil, nil, "p.yaml", "sources:\n  - {name: a, oracle: {url: x}}\n", []string{`sources[0]: given "oracle" in `, "p.yaml; want a section with some of name, map, postgres"}},
 		"misspelled part of source":  {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 'postgres://u:hunter2@h/d', dead_leter: x}}\n", []string{`sources[0].postgres: given "dead_leter" in `, "did you mean dead_letter?"}},
 		"unknown part of a map":      {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: x}, map: {audience: x}}\n", []string{`sources[0].map: given "audience" in `, "want a section with some of topic, user_id, everyone"}},
@@ -399,7 +416,7 @@ func TestPrintedConfigLoads(t *testing.T) {
 			t.Fatalf("%v in\n%s", err, out.String())
 		}
 
-		back.Control.Tokens, back.Sources = cfg.Control.Tokens, cfg.Sources // [] instead of nil
+		back.Control.Tokens, back.Hooks, back.Sources = cfg.Control.Tokens, cfg.Hooks, cfg.Sources // [] instead of nil
 		if !reflect.DeepEqual(back, cfg) {
 			t.Errorf("settings are %+v\nof\n%s", back, out.String())
 		}

@@ -15,6 +15,7 @@ const (
 	ReasonNotEndable       = "NOT_ENDABLE"
 	ReasonUnknownNode      = "UNKNOWN_NODE"
 	ReasonNotRemovable     = "NOT_REMOVABLE"
+	ReasonUnknownHook      = "UNKNOWN_HOOK"
 	ReasonKeyUsed          = "IDEMPOTENCY_KEY_USED"
 	ReasonRetainFull       = "RETAIN_FULL"
 	ReasonWatchOverflow    = "WATCH_OVERFLOW"
@@ -47,6 +48,7 @@ func CodesByReason() map[string]codes.Code {
 		ReasonNoSigningKey:     codes.FailedPrecondition,
 		ReasonUnknownNode:      codes.NotFound,
 		ReasonNotRemovable:     codes.FailedPrecondition,
+		ReasonUnknownHook:      codes.NotFound,
 		ReasonKeyUsed:          codes.AlreadyExists,
 		ReasonRetainFull:       codes.ResourceExhausted,
 		ReasonWatchOverflow:    codes.Aborted,

@@ -235,8 +235,8 @@ func checkUses(t *testing.T, where string, uses map[string]map[string]bool, fami
 	}
 }
 
-// scrape builds the daemon, runs it as a cluster of one node so that it exports
-// all its metrics, and returns them by name.
+// scrape builds the daemon, runs it as a cluster of one node with a hook and a source so that
+// it exports all its metrics, and returns them by name.
 func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	t.Helper()
 
@@ -244,7 +244,9 @@ func scrape(t *testing.T) map[string]*dto.MetricFamily {
 	daemon, ready := filepath.Join(built(t), "peald"), filepath.Join(folder, "ready.json")
 
 	run := exec.CommandContext(t.Context(), daemon, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0", "--ready-file="+ready,
-		"--cluster.mode=embedded", "--cluster.dir="+filepath.Join(folder, "cluster"))
+		"--cluster.mode=embedded", "--cluster.dir="+filepath.Join(folder, "cluster"),
+		`--hooks=[{"url":"http://127.0.0.1:1/","secret":"whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}]`,
+		`--sources=[{"name":"outbox","postgres":{"url":"postgres://127.0.0.1:1/nowhere"}}]`)
 	run.Cancel = func() error { return run.Process.Signal(os.Interrupt) }
 	run.Dir = folder
 	run.Stderr = t.Output()

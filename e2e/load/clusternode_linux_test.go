@@ -122,14 +122,17 @@ func (n *clusterNode) ready() bool {
 }
 
 // leads reports whether the node is the leader of the event log.
-func (n *clusterNode) leads() bool {
+func (n *clusterNode) leads() bool { return strings.Contains(n.metrics(), "\npeald_cluster_leads 1\n") }
+
+// metrics returns the node's metrics, or an empty string if it doesn't respond.
+func (n *clusterNode) metrics() string {
 	resp, err := http.Get("http://" + n.rest + "/metrics")
 	if err != nil {
-		return false
+		return ""
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(resp.Body)
-	return strings.Contains(string(body), "\npeald_cluster_leads 1\n")
+	return string(body)
 }
 
 // control returns a client with a connection of its own.

@@ -40,6 +40,7 @@ func TestOperations(t *testing.T) {
 			{Name: "shop", Token: tokenPublish, Scopes: []string{control.ScopePublish}},
 		}
 		cfg.Topics = []daemon.TopicPolicy{{Pattern: "orders.>", History: daemon.TopicHistory{MaxEvents: new(9), MaxAge: new(time.Hour)}, SlowConsumer: "conflate", Anonymous: new(false)}}
+		cfg.Hooks = []daemon.Hook{{URL: "http://127.0.0.1:1/hooks?key=hidden", Secret: "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="}} // nothing listens there
 	})
 	doc := parse(t, served(t, d))
 
@@ -117,6 +118,9 @@ func successes() []call {
 		{"ListMessages3", "GET", "/v1/broadcast", "", "", "", ok},
 		{"Tail", "GET", "/v1/tail?topic=orders.%3E", "", "", "", ok},
 		{"CreateToken", "POST", "/v1/tokens", `{"userId":"alice","topics":["orders.*"],"ttl":"60s"}`, "", "", ok},
+		{"ListHooks", "GET", "/v1/hooks", "", "", "", ok},
+		{"TestHook", "POST", "/v1/hooks:test", `{}`, "", "", ok},
+		{"TestHook", "POST", "/v1/hooks:test", `{"url":"http://127.0.0.1:1/hooks"}`, "", "", ok},
 		{"WhoAmI", "GET", "/v1/whoami", "", "", "", ok},
 		{"WhoAmI", "GET", "/v1/whoami", "", tokenPublish, "", ok},
 	}
@@ -161,6 +165,9 @@ func failures() []call {
 		{"CreateToken", "POST", "/v1/tokens", `{}`, "", "", invalid},
 		{"CreateToken", "POST", "/v1/tokens", `{"userId":"alice"}`, tokenPublish, "", forbidden},
 		{"RemoveNode", "POST", "/v1/nodes/b:remove", `{}`, "", "", invalid}, // There is no cluster.
+		{"ListHooks", "GET", "/v1/hooks", "", tokenPublish, "", forbidden},
+		{"TestHook", "POST", "/v1/hooks:test", `{"url":"http://127.0.0.1:1/other"}`, "", "", http.StatusNotFound},
+		{"TestHook", "POST", "/v1/hooks:test", `{}`, tokenPublish, "", forbidden},
 		{"Drain", "POST", "/v1/drain", `{}`, tokenPublish, "", forbidden},
 	}
 }

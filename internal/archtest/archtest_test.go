@@ -49,7 +49,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/outbox", "internal/source/postgres"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/hooks", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/outbox", "internal/source/postgres"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -109,6 +109,12 @@ func rules() []archtest.Rule {
 			TestsMay: []string{"control"},
 			Never:    []string{viper},
 			Why:      "the exchange of presence between nodes is independent of the event log and of the control plane",
+		},
+		{
+			Path:  "internal/hooks",
+			May:   []string{"internal/broker"},
+			Never: []string{viper, grpc},
+			Why:   "webhooks depend on who has streams, but not on how the nodes of a cluster know that",
 		},
 		{
 			Path:  "internal/source",
@@ -241,6 +247,11 @@ func rules() []archtest.Rule {
 			TestsMay: []string{"daemon"}, // to configure the daemons that tests start
 			Why:      "an example must work outside this module",
 		},
+		{
+			Path:     "examples/webhooks",
+			TestsMay: []string{"daemon", "gen/peal/v1"},
+			Why:      "an example must work outside this module",
+		},
 		{Path: "examples", TestOnly: true},
 		{Path: "e2e", TestOnly: true},
 		{Path: "e2e/load", TestOnly: true},
@@ -249,6 +260,7 @@ func rules() []archtest.Rule {
 		{Path: "e2e/clients", TestOnly: true},
 		{Path: "internal/archtest", TestOnly: true},
 		{Path: "internal/browsertest", TestOnly: true},
+		{Path: "internal/hooktest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
 	}

@@ -7,7 +7,7 @@ import (
 
 // Changes collects the users and topics whose stream counts have changed, and
 // the users who have been banned. It collects from the time it is created until
-// the broker closes.
+// Stop is called or the broker closes.
 type Changes struct {
 	broker *Broker
 
@@ -31,7 +31,7 @@ const (
 	countBatch = 256
 )
 
-// Changes starts collecting changes. Call it at most once per broker.
+// Changes starts collecting changes. A broker has at most one Changes at a time.
 func (b *Broker) Changes() *Changes {
 	c := &Changes{broker: b}
 	b.mu.Lock()
@@ -68,29 +68,8 @@ func (c *Changes) Take() (users []User, topics []Topic, bans []Ban, complete boo
 	c.users, c.topics, c.bans, c.lost = nil, nil, nil, false
 	b.mu.Unlock()
 
-	for batch := range slices.Chunk(unique(changedUsers), countBatch) {
-		b.mu.Lock()
-		for _, id := range batch {
-			u := User{ID: id}
-			if a, ok := b.accounts.Get(&account{id: id}); ok {
-				u.Connections, u.Since = int(a.connections), time.Unix(0, a.since)
-			}
-			users = append(users, u)
-		}
-		b.mu.Unlock()
-	}
-
-	for batch := range slices.Chunk(unique(changedTopics), countBatch) {
-		b.mu.Lock()
-		for _, name := range batch {
-			t := Topic{Name: name}
-			if entry, ok := b.topics.byName.Get(&topic{name: name}); ok {
-				t.Subscribers = int(entry.subscribers)
-			}
-			topics = append(topics, t)
-		}
-		b.mu.Unlock()
-	}
+	users = b.CountUsers(unique(changedUsers))
+	topics = b.CountTopics(unique(changedTopics))
 
 	for batch := range slices.Chunk(unique(changedBans), countBatch) {
 		b.mu.Lock()
@@ -102,6 +81,80 @@ func (c *Changes) Take() (users []User, topics []Topic, bans []Ban, complete boo
 		b.mu.Unlock()
 	}
 	return users, topics, bans, complete
+}
+
+// Stop stops collecting changes. Changes that haven't been taken are lost.
+func (c *Changes) Stop() {
+	b := c.broker
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.changes == c {
+		b.changes = nil
+	}
+	c.users, c.topics, c.bans = nil, nil, nil
+}
+
+// CountUsers returns the users with the given ids and the number of their streams,
+// which is 0 for a user without any.
+func (b *Broker) CountUsers(ids []string) []User {
+	users := make([]User, 0, len(ids))
+	for batch := range slices.Chunk(ids, countBatch) {
+		b.mu.Lock()
+		for _, id := range batch {
+			u := User{ID: id}
+			if a, ok := b.accounts.Get(&account{id: id}); ok {
+				u.Connections, u.Since = int(a.connections), time.Unix(0, a.since)
+			}
+			users = append(users, u)
+		}
+		b.mu.Unlock()
+	}
+	return users
+}
+
+// CountTopics returns the topics and patterns with the given names and the number of
+// streams that subscribe to them, which is 0 for a topic without any.
+func (b *Broker) CountTopics(names []string) []Topic {
+	topics := make([]Topic, 0, len(names))
+	for batch := range slices.Chunk(names, countBatch) {
+		b.mu.Lock()
+		for _, name := range batch {
+			t := Topic{Name: name}
+			if entry, ok := b.topics.byName.Get(&topic{name: name}); ok {
+				t.Subscribers = int(entry.subscribers)
+			}
+			topics = append(topics, t)
+		}
+		b.mu.Unlock()
+	}
+	return topics
+}
+
+// Names returns the sorted names of all users and topics with streams. Streams that
+// are opened or closed in the meantime may be missing or included.
+func (b *Broker) Names() (users, topics []string) {
+	for after := ""; ; {
+		page := b.Users("", after, countBatch)
+		for _, u := range page {
+			users = append(users, u.ID)
+		}
+		if len(page) < countBatch {
+			break
+		}
+		after = page[len(page)-1].ID
+	}
+
+	for after := ""; ; {
+		page := b.Topics("", after, countBatch)
+		for _, t := range page {
+			topics = append(topics, t.Name)
+		}
+		if len(page) < countBatch {
+			break
+		}
+		after = page[len(page)-1].Name
+	}
+	return users, topics
 }
 
 // unique sorts names and removes duplicates.

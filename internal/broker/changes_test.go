@@ -64,6 +64,44 @@ func TestChangesListEachNameOnceWithItsCurrentCount(t *testing.T) {
 	})
 }
 
+func TestStoppedChangesCollectNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := broker.New(config())
+		defer b.Close()
+		const users = 1000 // on several pages
+		first := b.Changes()
+		for i := range users {
+			st := b.NewStream(broker.Subscription{User: fmt.Sprint("user", i), Topics: []string{fmt.Sprint("topic", i), "all"}})
+			if err := st.Start(sponge{new(atomic.Int64)}, broker.Opening{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		first.Stop()
+		if got, _, _, complete := first.Take(); len(got) != 0 || !complete {
+			t.Errorf("%d changes after Stop, complete: %t", len(got), complete)
+		}
+
+		second := b.Changes()
+		first.Stop() // must not stop the second
+		if _, err := b.Disconnect("user7", 0); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if got, _, _, _ := second.Take(); len(got) != 1 || got[0].ID != "user7" {
+			t.Errorf("users %v", got)
+		}
+
+		names, topics := b.Names()
+		if len(names) != users-1 || len(topics) != users || !slices.IsSorted(names) || !slices.IsSorted(topics) || slices.Contains(names, "user7") {
+			t.Errorf("%d users and %d topics", len(names), len(topics))
+		}
+		counted := b.CountTopics([]string{"all", "topic7", "topic8"})
+		if want := []broker.Topic{{Name: "all", Subscribers: users - 1}, {Name: "topic7"}, {Name: "topic8", Subscribers: 1}}; !slices.Equal(counted, want) {
+			t.Errorf("topics %v, want %v", counted, want)
+		}
+	})
+}
+
 func TestTheLaterBanApplies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())

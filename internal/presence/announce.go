@@ -1,6 +1,7 @@
 package presence
 
 import (
+	"slices"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -22,9 +23,10 @@ func (d *Directory) announce(now time.Time) {
 	if !complete {
 		d.number++ // other nodes notice the missing number and request the full state
 	}
+	d.noteOwn(users, topics, complete)
 	due := now.Sub(d.announced) >= announceInterval
-	status := d.status()
-	if !due && d.lastStatus != nil && status.GetState() == d.lastStatus.GetState() {
+	status, duties := d.status(), d.ownDuties()
+	if !due && d.lastStatus != nil && status.GetState() == d.lastStatus.GetState() && slices.Equal(duties, d.lastDuties) {
 		status = nil
 		if len(users)+len(topics)+len(bans) == 0 && complete {
 			return
@@ -37,9 +39,12 @@ func (d *Directory) announce(now time.Time) {
 		users = take(users, &names, func(u broker.User) { a.Changed.Users = append(a.Changed.Users, countOf(u.ID, u.Connections)) })
 		topics = take(topics, &names, func(t broker.Topic) { a.Changed.Topics = append(a.Changed.Topics, countOf(t.Name, t.Subscribers)) })
 		bans = take(bans, &names, func(b broker.Ban) { a.Changed.Bans = append(a.Changed.Bans, encodeBan(b, now)) })
+		if status != nil {
+			a.Duties = duties
+		}
 		d.publish(a)
 		if status != nil {
-			d.lastStatus, d.announced, status = status, now, nil
+			d.lastStatus, d.lastDuties, d.announced, status = status, duties, now, nil
 		}
 		if len(users)+len(topics)+len(bans) == 0 {
 			return

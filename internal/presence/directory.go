@@ -85,6 +85,7 @@ type Directory struct {
 	checked    time.Time
 	hello      bool         // the next announcement asks other nodes to announce themselves
 	lastStatus *pealv1.Node // the status in the last announcement
+	lastDuties []string     // the duties in the last announcement
 	inbox      chan *nats.Msg
 	pageInbox  string               // the subject of requested pages
 	replaced   map[uint64]time.Time // by incarnation, when a node with the same name replaced it
@@ -93,6 +94,9 @@ type Directory struct {
 	nodes      map[uint64]*remoteNode // by incarnation
 	duplicates map[string]*duplicates // by name
 	change     chan struct{}          // closed and replaced when a node joins, is lost or leaves
+	duties     map[string]time.Time   // the duties that this node is ready to perform, and since when
+
+	follower atomic.Pointer[Follower] // nil if changes aren't followed
 }
 
 // remoteNode is another node. Only Run writes to it, and holds Directory.mu when it
@@ -101,6 +105,7 @@ type remoteNode struct {
 	name        string
 	incarnation uint64
 	status      *pealv1.Node
+	duties      []string  // those that it is ready to perform
 	seen        time.Time // when its last announcement arrived
 	lost        bool
 	counts      *counts // nil until they are known
@@ -249,10 +254,11 @@ func (d *Directory) receiveAnnouncement(a *presencev1.Announcement, now time.Tim
 		d.notify()
 	}
 	if s := a.GetStatus(); s != nil {
-		n.status = s
+		n.status, n.duties = s, a.GetDuties()
 	}
 	if n.counts != nil {
 		n.counts.apply(a)
+		d.follower.Load().noteAnnounced(a.GetChanged())
 	}
 	if n.pull != nil && n.pull.counts != nil {
 		n.pull.counts.apply(a)
@@ -293,6 +299,7 @@ func (d *Directory) removeNode(n *remoteNode) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.nodes, n.incarnation)
+	d.follower.Load().noteAll(n.counts)
 	d.notify()
 }
 
@@ -320,6 +327,7 @@ func (d *Directory) checkNodes(now time.Time) {
 		case silent > lostAfter && !n.lost:
 			d.log.Warn("node lost", "node", n.name, "silent", silent.Round(time.Millisecond).String())
 			d.mu.Lock()
+			d.follower.Load().noteAll(n.counts)
 			n.lost, n.counts = true, nil
 			d.notify()
 			d.mu.Unlock()

@@ -61,6 +61,8 @@ func (d *Directory) receivePage(page *presencev1.StatePage, now time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	pulled.streams, pulled.anonymous = int(page.GetStreams()), int(page.GetAnonymous())
+	d.follower.Load().noteAll(n.counts)
+	d.follower.Load().noteAll(pulled)
 	n.counts = pulled
 }
 

@@ -165,6 +165,69 @@ func (NodeState) EnumDescriptor() ([]byte, []int) {
 	return file_peal_v1_control_proto_rawDescGZIP(), []int{1}
 }
 
+// HookState is the state of a webhook.
+type HookState int32
+
+const (
+	// Not used.
+	HookState_HOOK_STATE_UNSPECIFIED HookState = 0
+	// Events are sent, and the receiver accepted the last request.
+	HookState_HOOK_STATE_SENDING HookState = 1
+	// Events are sent, but the last request failed. It is repeated until the
+	// receiver accepts it.
+	HookState_HOOK_STATE_FAILING HookState = 2
+	// No node is ready to send: a node must have been serving for the webhook's
+	// delay first.
+	HookState_HOOK_STATE_STARTING HookState = 3
+	// Another node sends, but it didn't reply to the call.
+	HookState_HOOK_STATE_STANDBY HookState = 4
+)
+
+// Enum value maps for HookState.
+var (
+	HookState_name = map[int32]string{
+		0: "HOOK_STATE_UNSPECIFIED",
+		1: "HOOK_STATE_SENDING",
+		2: "HOOK_STATE_FAILING",
+		3: "HOOK_STATE_STARTING",
+		4: "HOOK_STATE_STANDBY",
+	}
+	HookState_value = map[string]int32{
+		"HOOK_STATE_UNSPECIFIED": 0,
+		"HOOK_STATE_SENDING":     1,
+		"HOOK_STATE_FAILING":     2,
+		"HOOK_STATE_STARTING":    3,
+		"HOOK_STATE_STANDBY":     4,
+	}
+)
+
+func (x HookState) Enum() *HookState {
+	p := new(HookState)
+	*p = x
+	return p
+}
+
+func (x HookState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (HookState) Descriptor() protoreflect.EnumDescriptor {
+	return file_peal_v1_control_proto_enumTypes[2].Descriptor()
+}
+
+func (HookState) Type() protoreflect.EnumType {
+	return &file_peal_v1_control_proto_enumTypes[2]
+}
+
+func (x HookState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use HookState.Descriptor instead.
+func (HookState) EnumDescriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{2}
+}
+
 // ClearRetainedRequest names the retained values to remove.
 type ClearRetainedRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -5710,6 +5773,413 @@ func (*RetainedAudience_UserId) isRetainedAudience_Audience() {}
 
 func (*RetainedAudience_Topic) isRetainedAudience_Audience() {}
 
+// ListHooksRequest requests the webhooks.
+type ListHooksRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksRequest) Reset() {
+	*x = ListHooksRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksRequest) ProtoMessage() {}
+
+func (x *ListHooksRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksRequest.ProtoReflect.Descriptor instead.
+func (*ListHooksRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
+}
+
+// ListHooksResponse lists the webhooks.
+type ListHooksResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The webhooks.
+	Hooks []*Hook `protobuf:"bytes,1,rep,name=hooks,proto3" json:"hooks,omitempty"`
+	// Same as in ListUsersResponse.
+	MissingNodes  []string `protobuf:"bytes,2,rep,name=missing_nodes,json=missingNodes,proto3" json:"missing_nodes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListHooksResponse) Reset() {
+	*x = ListHooksResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[65]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListHooksResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListHooksResponse) ProtoMessage() {}
+
+func (x *ListHooksResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[65]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListHooksResponse.ProtoReflect.Descriptor instead.
+func (*ListHooksResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
+}
+
+func (x *ListHooksResponse) GetHooks() []*Hook {
+	if x != nil {
+		return x.Hooks
+	}
+	return nil
+}
+
+func (x *ListHooksResponse) GetMissingNodes() []string {
+	if x != nil {
+		return x.MissingNodes
+	}
+	return nil
+}
+
+// Hook describes a webhook. The counters start when the node starts or gets the
+// webhook.
+type Hook struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, without user info and query, because these may be
+	// secret.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The types of events that the receiver gets: "user.online", "user.offline",
+	// "topic.occupied" and "topic.vacated".
+	Events []string `protobuf:"bytes,2,rep,name=events,proto3" json:"events,omitempty"`
+	// How long a user or topic must be without streams before the receiver is
+	// notified.
+	Delay *durationpb.Duration `protobuf:"bytes,3,opt,name=delay,proto3" json:"delay,omitempty"`
+	// The state of the webhook.
+	State HookState `protobuf:"varint,4,opt,name=state,proto3,enum=peal.v1.HookState" json:"state,omitempty"`
+	// The node that this entry describes; empty if clustering is disabled.
+	Node string `protobuf:"bytes,5,opt,name=node,proto3" json:"node,omitempty"`
+	// The number of events, and of names in a snapshot, that wait to be sent.
+	Pending int64 `protobuf:"varint,6,opt,name=pending,proto3" json:"pending,omitempty"`
+	// The number of events and of snapshots that the receiver has accepted.
+	EventsSent    int64 `protobuf:"varint,7,opt,name=events_sent,json=eventsSent,proto3" json:"events_sent,omitempty"`
+	SnapshotsSent int64 `protobuf:"varint,8,opt,name=snapshots_sent,json=snapshotsSent,proto3" json:"snapshots_sent,omitempty"`
+	// The number of events that were dropped because too many were waiting. A
+	// snapshot replaces them.
+	EventsDropped int64 `protobuf:"varint,9,opt,name=events_dropped,json=eventsDropped,proto3" json:"events_dropped,omitempty"`
+	// The number of requests that the receiver didn't accept.
+	FailedRequests int64 `protobuf:"varint,10,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
+	// The error of the last such request; empty if there was none.
+	LastError string `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
+	// The time of that request; absent if there was none.
+	LastFailure *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
+	// The time of the last request that the receiver has accepted; absent if there
+	// was none.
+	LastSuccess   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hook) Reset() {
+	*x = Hook{}
+	mi := &file_peal_v1_control_proto_msgTypes[66]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hook) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hook) ProtoMessage() {}
+
+func (x *Hook) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[66]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hook.ProtoReflect.Descriptor instead.
+func (*Hook) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+}
+
+func (x *Hook) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Hook) GetEvents() []string {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *Hook) GetDelay() *durationpb.Duration {
+	if x != nil {
+		return x.Delay
+	}
+	return nil
+}
+
+func (x *Hook) GetState() HookState {
+	if x != nil {
+		return x.State
+	}
+	return HookState_HOOK_STATE_UNSPECIFIED
+}
+
+func (x *Hook) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Hook) GetPending() int64 {
+	if x != nil {
+		return x.Pending
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsSent() int64 {
+	if x != nil {
+		return x.EventsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetSnapshotsSent() int64 {
+	if x != nil {
+		return x.SnapshotsSent
+	}
+	return 0
+}
+
+func (x *Hook) GetEventsDropped() int64 {
+	if x != nil {
+		return x.EventsDropped
+	}
+	return 0
+}
+
+func (x *Hook) GetFailedRequests() int64 {
+	if x != nil {
+		return x.FailedRequests
+	}
+	return 0
+}
+
+func (x *Hook) GetLastError() string {
+	if x != nil {
+		return x.LastError
+	}
+	return ""
+}
+
+func (x *Hook) GetLastFailure() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastFailure
+	}
+	return nil
+}
+
+func (x *Hook) GetLastSuccess() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastSuccess
+	}
+	return nil
+}
+
+// TestHookRequest selects a webhook.
+type TestHookRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook. It may be empty if there is only one
+	// webhook.
+	Url           string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookRequest) Reset() {
+	*x = TestHookRequest{}
+	mi := &file_peal_v1_control_proto_msgTypes[67]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookRequest) ProtoMessage() {}
+
+func (x *TestHookRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[67]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookRequest.ProtoReflect.Descriptor instead.
+func (*TestHookRequest) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
+}
+
+func (x *TestHookRequest) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+// TestHookResponse is the result of a test message.
+type TestHookResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The URL of the receiver, as in Hook.
+	Url string `protobuf:"bytes,1,opt,name=url,proto3" json:"url,omitempty"`
+	// The id of the message, which the receiver gets in the header webhook-id.
+	MessageId string `protobuf:"bytes,2,opt,name=message_id,json=messageId,proto3" json:"message_id,omitempty"`
+	// Whether the receiver accepted the message, with a status of 200 to 299.
+	Accepted bool `protobuf:"varint,3,opt,name=accepted,proto3" json:"accepted,omitempty"`
+	// The status of the response; 0 if there was no response.
+	Status int32 `protobuf:"varint,4,opt,name=status,proto3" json:"status,omitempty"`
+	// The first 1024 bytes of the response's body.
+	Body string `protobuf:"bytes,5,opt,name=body,proto3" json:"body,omitempty"`
+	// Why the message wasn't accepted; empty if it was.
+	Error string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	// The time from the start of the request until the response or the error.
+	Duration *durationpb.Duration `protobuf:"bytes,7,opt,name=duration,proto3" json:"duration,omitempty"`
+	// The node that sent the message; empty if clustering is disabled.
+	Node          string `protobuf:"bytes,8,opt,name=node,proto3" json:"node,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TestHookResponse) Reset() {
+	*x = TestHookResponse{}
+	mi := &file_peal_v1_control_proto_msgTypes[68]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TestHookResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TestHookResponse) ProtoMessage() {}
+
+func (x *TestHookResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_peal_v1_control_proto_msgTypes[68]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TestHookResponse.ProtoReflect.Descriptor instead.
+func (*TestHookResponse) Descriptor() ([]byte, []int) {
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{68}
+}
+
+func (x *TestHookResponse) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetMessageId() string {
+	if x != nil {
+		return x.MessageId
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetAccepted() bool {
+	if x != nil {
+		return x.Accepted
+	}
+	return false
+}
+
+func (x *TestHookResponse) GetStatus() int32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+func (x *TestHookResponse) GetBody() string {
+	if x != nil {
+		return x.Body
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *TestHookResponse) GetDuration() *durationpb.Duration {
+	if x != nil {
+		return x.Duration
+	}
+	return nil
+}
+
+func (x *TestHookResponse) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
 // WhoAmIRequest requests the caller's identity.
 type WhoAmIRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -5719,7 +6189,7 @@ type WhoAmIRequest struct {
 
 func (x *WhoAmIRequest) Reset() {
 	*x = WhoAmIRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5731,7 +6201,7 @@ func (x *WhoAmIRequest) String() string {
 func (*WhoAmIRequest) ProtoMessage() {}
 
 func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[64]
+	mi := &file_peal_v1_control_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5744,7 +6214,7 @@ func (x *WhoAmIRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIRequest.ProtoReflect.Descriptor instead.
 func (*WhoAmIRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{64}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{69}
 }
 
 // WhoAmIResponse is the caller's identity.
@@ -5762,7 +6232,7 @@ type WhoAmIResponse struct {
 
 func (x *WhoAmIResponse) Reset() {
 	*x = WhoAmIResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5774,7 +6244,7 @@ func (x *WhoAmIResponse) String() string {
 func (*WhoAmIResponse) ProtoMessage() {}
 
 func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[65]
+	mi := &file_peal_v1_control_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5787,7 +6257,7 @@ func (x *WhoAmIResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WhoAmIResponse.ProtoReflect.Descriptor instead.
 func (*WhoAmIResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{65}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *WhoAmIResponse) GetName() string {
@@ -5813,7 +6283,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5825,7 +6295,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[66]
+	mi := &file_peal_v1_control_proto_msgTypes[71]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5838,7 +6308,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{66}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{71}
 }
 
 // DrainResponse reports the progress of a drain.
@@ -5852,7 +6322,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_peal_v1_control_proto_msgTypes[67]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -5864,7 +6334,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_peal_v1_control_proto_msgTypes[67]
+	mi := &file_peal_v1_control_proto_msgTypes[72]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -5877,7 +6347,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_peal_v1_control_proto_rawDescGZIP(), []int{67}
+	return file_peal_v1_control_proto_rawDescGZIP(), []int{72}
 }
 
 func (x *DrainResponse) GetConnections() int32 {
@@ -6317,7 +6787,40 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x06events\x18\x04 \x01(\x03R\x06events\x12\x14\n" +
 	"\x05bytes\x18\x05 \x01(\x03R\x05bytesB\n" +
 	"\n" +
-	"\baudience\"\x0f\n" +
+	"\baudience\"\x12\n" +
+	"\x10ListHooksRequest\"]\n" +
+	"\x11ListHooksResponse\x12#\n" +
+	"\x05hooks\x18\x01 \x03(\v2\r.peal.v1.HookR\x05hooks\x12#\n" +
+	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\xee\x03\n" +
+	"\x04Hook\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
+	"\x06events\x18\x02 \x03(\tR\x06events\x12/\n" +
+	"\x05delay\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x05delay\x12(\n" +
+	"\x05state\x18\x04 \x01(\x0e2\x12.peal.v1.HookStateR\x05state\x12\x12\n" +
+	"\x04node\x18\x05 \x01(\tR\x04node\x12\x18\n" +
+	"\apending\x18\x06 \x01(\x03R\apending\x12\x1f\n" +
+	"\vevents_sent\x18\a \x01(\x03R\n" +
+	"eventsSent\x12%\n" +
+	"\x0esnapshots_sent\x18\b \x01(\x03R\rsnapshotsSent\x12%\n" +
+	"\x0eevents_dropped\x18\t \x01(\x03R\reventsDropped\x12'\n" +
+	"\x0ffailed_requests\x18\n" +
+	" \x01(\x03R\x0efailedRequests\x12\x1d\n" +
+	"\n" +
+	"last_error\x18\v \x01(\tR\tlastError\x12=\n" +
+	"\flast_failure\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\x12=\n" +
+	"\flast_success\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\"#\n" +
+	"\x0fTestHookRequest\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\"\xec\x01\n" +
+	"\x10TestHookResponse\x12\x10\n" +
+	"\x03url\x18\x01 \x01(\tR\x03url\x12\x1d\n" +
+	"\n" +
+	"message_id\x18\x02 \x01(\tR\tmessageId\x12\x1a\n" +
+	"\baccepted\x18\x03 \x01(\bR\baccepted\x12\x16\n" +
+	"\x06status\x18\x04 \x01(\x05R\x06status\x12\x12\n" +
+	"\x04body\x18\x05 \x01(\tR\x04body\x12\x14\n" +
+	"\x05error\x18\x06 \x01(\tR\x05error\x125\n" +
+	"\bduration\x18\a \x01(\v2\x19.google.protobuf.DurationR\bduration\x12\x12\n" +
+	"\x04node\x18\b \x01(\tR\x04node\"\x0f\n" +
 	"\rWhoAmIRequest\"<\n" +
 	"\x0eWhoAmIResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
@@ -6338,7 +6841,13 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x16NODE_STATE_NOT_SERVING\x10\x02\x12\x17\n" +
 	"\x13NODE_STATE_DRAINING\x10\x03\x12\x13\n" +
 	"\x0fNODE_STATE_LOST\x10\x04\x12\x15\n" +
-	"\x11NODE_STATE_ABSENT\x10\x052\xb1\r\n" +
+	"\x11NODE_STATE_ABSENT\x10\x05*\x88\x01\n" +
+	"\tHookState\x12\x1a\n" +
+	"\x16HOOK_STATE_UNSPECIFIED\x10\x00\x12\x16\n" +
+	"\x12HOOK_STATE_SENDING\x10\x01\x12\x16\n" +
+	"\x12HOOK_STATE_FAILING\x10\x02\x12\x17\n" +
+	"\x13HOOK_STATE_STARTING\x10\x03\x12\x16\n" +
+	"\x12HOOK_STATE_STANDBY\x10\x042\xc0\x0e\n" +
 	"\x0eControlService\x12O\n" +
 	"\tBroadcast\x12\x19.peal.v1.BroadcastRequest\x1a\x1a.peal.v1.BroadcastResponse\"\v\xc2\xe1\x18\apublish\x12R\n" +
 	"\n" +
@@ -6363,7 +6872,9 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\n" +
 	"RemoveNode\x12\x1a.peal.v1.RemoveNodeRequest\x1a\x1b.peal.v1.RemoveNodeResponse\x12T\n" +
 	"\vCreateToken\x12\x1b.peal.v1.CreateTokenRequest\x1a\x1c.peal.v1.CreateTokenResponse\"\n" +
-	"\xc2\xe1\x18\x06tokens\x12C\n" +
+	"\xc2\xe1\x18\x06tokens\x12L\n" +
+	"\tListHooks\x12\x19.peal.v1.ListHooksRequest\x1a\x1a.peal.v1.ListHooksResponse\"\b\xc2\xe1\x18\x04read\x12?\n" +
+	"\bTestHook\x12\x18.peal.v1.TestHookRequest\x1a\x19.peal.v1.TestHookResponse\x12C\n" +
 	"\x06WhoAmI\x12\x16.peal.v1.WhoAmIRequest\x1a\x17.peal.v1.WhoAmIResponse\"\b\xc2\xe1\x18\x04none\x128\n" +
 	"\x05Drain\x12\x15.peal.v1.DrainRequest\x1a\x16.peal.v1.DrainResponse0\x01:6\n" +
 	"\x05scope\x12\x1e.google.protobuf.MethodOptions\x18\x98\x8c\x03 \x01(\tR\x05scopeB+Z)github.com/peald/peald/gen/peal/v1;pealv1b\x06proto3"
@@ -6380,197 +6891,213 @@ func file_peal_v1_control_proto_rawDescGZIP() []byte {
 	return file_peal_v1_control_proto_rawDescData
 }
 
-var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 72)
+var file_peal_v1_control_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_peal_v1_control_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_peal_v1_control_proto_goTypes = []any{
 	(SourceState)(0),                   // 0: peal.v1.SourceState
 	(NodeState)(0),                     // 1: peal.v1.NodeState
-	(*ClearRetainedRequest)(nil),       // 2: peal.v1.ClearRetainedRequest
-	(*ClearRetainedResponse)(nil),      // 3: peal.v1.ClearRetainedResponse
-	(*BroadcastRequest)(nil),           // 4: peal.v1.BroadcastRequest
-	(*BroadcastResponse)(nil),          // 5: peal.v1.BroadcastResponse
-	(*SendToUserRequest)(nil),          // 6: peal.v1.SendToUserRequest
-	(*SendToUserResponse)(nil),         // 7: peal.v1.SendToUserResponse
-	(*PublishRequest)(nil),             // 8: peal.v1.PublishRequest
-	(*PublishResponse)(nil),            // 9: peal.v1.PublishResponse
-	(*PublishMessageRequest)(nil),      // 10: peal.v1.PublishMessageRequest
-	(*PublishMessageResponse)(nil),     // 11: peal.v1.PublishMessageResponse
-	(*PublishBatchRequest)(nil),        // 12: peal.v1.PublishBatchRequest
-	(*PublishBatchResponse)(nil),       // 13: peal.v1.PublishBatchResponse
-	(*PublishResult)(nil),              // 14: peal.v1.PublishResult
-	(*PublishStreamRequest)(nil),       // 15: peal.v1.PublishStreamRequest
-	(*PublishStreamResponse)(nil),      // 16: peal.v1.PublishStreamResponse
-	(*PublishAck)(nil),                 // 17: peal.v1.PublishAck
-	(*PublishError)(nil),               // 18: peal.v1.PublishError
-	(*FieldViolation)(nil),             // 19: peal.v1.FieldViolation
-	(*ListUsersRequest)(nil),           // 20: peal.v1.ListUsersRequest
-	(*ListUsersResponse)(nil),          // 21: peal.v1.ListUsersResponse
-	(*User)(nil),                       // 22: peal.v1.User
-	(*ListTopicsRequest)(nil),          // 23: peal.v1.ListTopicsRequest
-	(*ListTopicsResponse)(nil),         // 24: peal.v1.ListTopicsResponse
-	(*Topic)(nil),                      // 25: peal.v1.Topic
-	(*ExplainTopicRequest)(nil),        // 26: peal.v1.ExplainTopicRequest
-	(*ExplainTopicResponse)(nil),       // 27: peal.v1.ExplainTopicResponse
-	(*TopicPolicy)(nil),                // 28: peal.v1.TopicPolicy
-	(*WatchConnectionsRequest)(nil),    // 29: peal.v1.WatchConnectionsRequest
-	(*WatchConnectionsResponse)(nil),   // 30: peal.v1.WatchConnectionsResponse
-	(*SnapshotComplete)(nil),           // 31: peal.v1.SnapshotComplete
-	(*StreamOpened)(nil),               // 32: peal.v1.StreamOpened
-	(*StreamEnded)(nil),                // 33: peal.v1.StreamEnded
-	(*TailRequest)(nil),                // 34: peal.v1.TailRequest
-	(*TailResponse)(nil),               // 35: peal.v1.TailResponse
-	(*TailedMessage)(nil),              // 36: peal.v1.TailedMessage
-	(*TailGap)(nil),                    // 37: peal.v1.TailGap
-	(*DisconnectRequest)(nil),          // 38: peal.v1.DisconnectRequest
-	(*DisconnectResponse)(nil),         // 39: peal.v1.DisconnectResponse
-	(*StatsRequest)(nil),               // 40: peal.v1.StatsRequest
-	(*StatsResponse)(nil),              // 41: peal.v1.StatsResponse
-	(*Source)(nil),                     // 42: peal.v1.Source
-	(*Node)(nil),                       // 43: peal.v1.Node
-	(*PublishedByAudience)(nil),        // 44: peal.v1.PublishedByAudience
-	(*Log)(nil),                        // 45: peal.v1.Log
-	(*Descriptors)(nil),                // 46: peal.v1.Descriptors
-	(*Retained)(nil),                   // 47: peal.v1.Retained
-	(*Polls)(nil),                      // 48: peal.v1.Polls
-	(*Reads)(nil),                      // 49: peal.v1.Reads
-	(*Histogram)(nil),                  // 50: peal.v1.Histogram
-	(*HistogramBucket)(nil),            // 51: peal.v1.HistogramBucket
-	(*Resumes)(nil),                    // 52: peal.v1.Resumes
-	(*ShardStats)(nil),                 // 53: peal.v1.ShardStats
-	(*RemoveNodeRequest)(nil),          // 54: peal.v1.RemoveNodeRequest
-	(*RemoveNodeResponse)(nil),         // 55: peal.v1.RemoveNodeResponse
-	(*CreateTokenRequest)(nil),         // 56: peal.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),        // 57: peal.v1.CreateTokenResponse
-	(*GetPositionRequest)(nil),         // 58: peal.v1.GetPositionRequest
-	(*GetPositionResponse)(nil),        // 59: peal.v1.GetPositionResponse
-	(*ListMessagesRequest)(nil),        // 60: peal.v1.ListMessagesRequest
-	(*ListMessagesResponse)(nil),       // 61: peal.v1.ListMessagesResponse
-	(*Message)(nil),                    // 62: peal.v1.Message
-	(*ListRetainedRequest)(nil),        // 63: peal.v1.ListRetainedRequest
-	(*ListRetainedResponse)(nil),       // 64: peal.v1.ListRetainedResponse
-	(*RetainedAudience)(nil),           // 65: peal.v1.RetainedAudience
-	(*WhoAmIRequest)(nil),              // 66: peal.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),             // 67: peal.v1.WhoAmIResponse
-	(*DrainRequest)(nil),               // 68: peal.v1.DrainRequest
-	(*DrainResponse)(nil),              // 69: peal.v1.DrainResponse
-	nil,                                // 70: peal.v1.Polls.AnsweredEntry
-	nil,                                // 71: peal.v1.Resumes.ResetsEntry
-	nil,                                // 72: peal.v1.ShardStats.DisconnectedEntry
-	nil,                                // 73: peal.v1.ShardStats.DroppedEntry
-	(*durationpb.Duration)(nil),        // 74: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),      // 75: google.protobuf.Timestamp
-	(*descriptorpb.MethodOptions)(nil), // 76: google.protobuf.MethodOptions
+	(HookState)(0),                     // 2: peal.v1.HookState
+	(*ClearRetainedRequest)(nil),       // 3: peal.v1.ClearRetainedRequest
+	(*ClearRetainedResponse)(nil),      // 4: peal.v1.ClearRetainedResponse
+	(*BroadcastRequest)(nil),           // 5: peal.v1.BroadcastRequest
+	(*BroadcastResponse)(nil),          // 6: peal.v1.BroadcastResponse
+	(*SendToUserRequest)(nil),          // 7: peal.v1.SendToUserRequest
+	(*SendToUserResponse)(nil),         // 8: peal.v1.SendToUserResponse
+	(*PublishRequest)(nil),             // 9: peal.v1.PublishRequest
+	(*PublishResponse)(nil),            // 10: peal.v1.PublishResponse
+	(*PublishMessageRequest)(nil),      // 11: peal.v1.PublishMessageRequest
+	(*PublishMessageResponse)(nil),     // 12: peal.v1.PublishMessageResponse
+	(*PublishBatchRequest)(nil),        // 13: peal.v1.PublishBatchRequest
+	(*PublishBatchResponse)(nil),       // 14: peal.v1.PublishBatchResponse
+	(*PublishResult)(nil),              // 15: peal.v1.PublishResult
+	(*PublishStreamRequest)(nil),       // 16: peal.v1.PublishStreamRequest
+	(*PublishStreamResponse)(nil),      // 17: peal.v1.PublishStreamResponse
+	(*PublishAck)(nil),                 // 18: peal.v1.PublishAck
+	(*PublishError)(nil),               // 19: peal.v1.PublishError
+	(*FieldViolation)(nil),             // 20: peal.v1.FieldViolation
+	(*ListUsersRequest)(nil),           // 21: peal.v1.ListUsersRequest
+	(*ListUsersResponse)(nil),          // 22: peal.v1.ListUsersResponse
+	(*User)(nil),                       // 23: peal.v1.User
+	(*ListTopicsRequest)(nil),          // 24: peal.v1.ListTopicsRequest
+	(*ListTopicsResponse)(nil),         // 25: peal.v1.ListTopicsResponse
+	(*Topic)(nil),                      // 26: peal.v1.Topic
+	(*ExplainTopicRequest)(nil),        // 27: peal.v1.ExplainTopicRequest
+	(*ExplainTopicResponse)(nil),       // 28: peal.v1.ExplainTopicResponse
+	(*TopicPolicy)(nil),                // 29: peal.v1.TopicPolicy
+	(*WatchConnectionsRequest)(nil),    // 30: peal.v1.WatchConnectionsRequest
+	(*WatchConnectionsResponse)(nil),   // 31: peal.v1.WatchConnectionsResponse
+	(*SnapshotComplete)(nil),           // 32: peal.v1.SnapshotComplete
+	(*StreamOpened)(nil),               // 33: peal.v1.StreamOpened
+	(*StreamEnded)(nil),                // 34: peal.v1.StreamEnded
+	(*TailRequest)(nil),                // 35: peal.v1.TailRequest
+	(*TailResponse)(nil),               // 36: peal.v1.TailResponse
+	(*TailedMessage)(nil),              // 37: peal.v1.TailedMessage
+	(*TailGap)(nil),                    // 38: peal.v1.TailGap
+	(*DisconnectRequest)(nil),          // 39: peal.v1.DisconnectRequest
+	(*DisconnectResponse)(nil),         // 40: peal.v1.DisconnectResponse
+	(*StatsRequest)(nil),               // 41: peal.v1.StatsRequest
+	(*StatsResponse)(nil),              // 42: peal.v1.StatsResponse
+	(*Source)(nil),                     // 43: peal.v1.Source
+	(*Node)(nil),                       // 44: peal.v1.Node
+	(*PublishedByAudience)(nil),        // 45: peal.v1.PublishedByAudience
+	(*Log)(nil),                        // 46: peal.v1.Log
+	(*Descriptors)(nil),                // 47: peal.v1.Descriptors
+	(*Retained)(nil),                   // 48: peal.v1.Retained
+	(*Polls)(nil),                      // 49: peal.v1.Polls
+	(*Reads)(nil),                      // 50: peal.v1.Reads
+	(*Histogram)(nil),                  // 51: peal.v1.Histogram
+	(*HistogramBucket)(nil),            // 52: peal.v1.HistogramBucket
+	(*Resumes)(nil),                    // 53: peal.v1.Resumes
+	(*ShardStats)(nil),                 // 54: peal.v1.ShardStats
+	(*RemoveNodeRequest)(nil),          // 55: peal.v1.RemoveNodeRequest
+	(*RemoveNodeResponse)(nil),         // 56: peal.v1.RemoveNodeResponse
+	(*CreateTokenRequest)(nil),         // 57: peal.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),        // 58: peal.v1.CreateTokenResponse
+	(*GetPositionRequest)(nil),         // 59: peal.v1.GetPositionRequest
+	(*GetPositionResponse)(nil),        // 60: peal.v1.GetPositionResponse
+	(*ListMessagesRequest)(nil),        // 61: peal.v1.ListMessagesRequest
+	(*ListMessagesResponse)(nil),       // 62: peal.v1.ListMessagesResponse
+	(*Message)(nil),                    // 63: peal.v1.Message
+	(*ListRetainedRequest)(nil),        // 64: peal.v1.ListRetainedRequest
+	(*ListRetainedResponse)(nil),       // 65: peal.v1.ListRetainedResponse
+	(*RetainedAudience)(nil),           // 66: peal.v1.RetainedAudience
+	(*ListHooksRequest)(nil),           // 67: peal.v1.ListHooksRequest
+	(*ListHooksResponse)(nil),          // 68: peal.v1.ListHooksResponse
+	(*Hook)(nil),                       // 69: peal.v1.Hook
+	(*TestHookRequest)(nil),            // 70: peal.v1.TestHookRequest
+	(*TestHookResponse)(nil),           // 71: peal.v1.TestHookResponse
+	(*WhoAmIRequest)(nil),              // 72: peal.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),             // 73: peal.v1.WhoAmIResponse
+	(*DrainRequest)(nil),               // 74: peal.v1.DrainRequest
+	(*DrainResponse)(nil),              // 75: peal.v1.DrainResponse
+	nil,                                // 76: peal.v1.Polls.AnsweredEntry
+	nil,                                // 77: peal.v1.Resumes.ResetsEntry
+	nil,                                // 78: peal.v1.ShardStats.DisconnectedEntry
+	nil,                                // 79: peal.v1.ShardStats.DroppedEntry
+	(*durationpb.Duration)(nil),        // 80: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),      // 81: google.protobuf.Timestamp
+	(*descriptorpb.MethodOptions)(nil), // 82: google.protobuf.MethodOptions
 }
 var file_peal_v1_control_proto_depIdxs = []int32{
-	74, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
-	74, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
-	74, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
-	74, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
-	10, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
-	14, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
-	18, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
-	74, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
-	17, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
-	18, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
-	19, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
-	22, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
-	75, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
-	25, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
-	28, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
-	74, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
-	22, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
-	31, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
-	32, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
-	33, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
-	75, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
-	75, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
-	36, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
-	37, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
-	75, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
-	74, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
-	53, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
-	53, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
-	75, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
-	52, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
-	44, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
-	45, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
-	46, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
-	50, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
-	43, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
-	52, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
-	47, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
-	52, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
-	48, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
-	49, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
-	42, // 40: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
+	80, // 0: peal.v1.BroadcastRequest.ttl:type_name -> google.protobuf.Duration
+	80, // 1: peal.v1.SendToUserRequest.ttl:type_name -> google.protobuf.Duration
+	80, // 2: peal.v1.PublishRequest.ttl:type_name -> google.protobuf.Duration
+	80, // 3: peal.v1.PublishMessageRequest.ttl:type_name -> google.protobuf.Duration
+	11, // 4: peal.v1.PublishBatchRequest.messages:type_name -> peal.v1.PublishMessageRequest
+	15, // 5: peal.v1.PublishBatchResponse.results:type_name -> peal.v1.PublishResult
+	19, // 6: peal.v1.PublishResult.error:type_name -> peal.v1.PublishError
+	80, // 7: peal.v1.PublishStreamRequest.ttl:type_name -> google.protobuf.Duration
+	18, // 8: peal.v1.PublishStreamResponse.acks:type_name -> peal.v1.PublishAck
+	19, // 9: peal.v1.PublishAck.error:type_name -> peal.v1.PublishError
+	20, // 10: peal.v1.PublishError.field_violations:type_name -> peal.v1.FieldViolation
+	23, // 11: peal.v1.ListUsersResponse.users:type_name -> peal.v1.User
+	81, // 12: peal.v1.User.connected_since:type_name -> google.protobuf.Timestamp
+	26, // 13: peal.v1.ListTopicsResponse.topics:type_name -> peal.v1.Topic
+	29, // 14: peal.v1.ExplainTopicResponse.policy:type_name -> peal.v1.TopicPolicy
+	80, // 15: peal.v1.TopicPolicy.max_age:type_name -> google.protobuf.Duration
+	23, // 16: peal.v1.WatchConnectionsResponse.present:type_name -> peal.v1.User
+	32, // 17: peal.v1.WatchConnectionsResponse.snapshot_complete:type_name -> peal.v1.SnapshotComplete
+	33, // 18: peal.v1.WatchConnectionsResponse.opened:type_name -> peal.v1.StreamOpened
+	34, // 19: peal.v1.WatchConnectionsResponse.ended:type_name -> peal.v1.StreamEnded
+	81, // 20: peal.v1.StreamOpened.time:type_name -> google.protobuf.Timestamp
+	81, // 21: peal.v1.StreamEnded.time:type_name -> google.protobuf.Timestamp
+	37, // 22: peal.v1.TailResponse.message:type_name -> peal.v1.TailedMessage
+	38, // 23: peal.v1.TailResponse.gap:type_name -> peal.v1.TailGap
+	81, // 24: peal.v1.TailedMessage.time:type_name -> google.protobuf.Timestamp
+	80, // 25: peal.v1.DisconnectRequest.for:type_name -> google.protobuf.Duration
+	54, // 26: peal.v1.StatsResponse.total:type_name -> peal.v1.ShardStats
+	54, // 27: peal.v1.StatsResponse.shards:type_name -> peal.v1.ShardStats
+	81, // 28: peal.v1.StatsResponse.started_at:type_name -> google.protobuf.Timestamp
+	53, // 29: peal.v1.StatsResponse.resumes:type_name -> peal.v1.Resumes
+	45, // 30: peal.v1.StatsResponse.published_by_audience:type_name -> peal.v1.PublishedByAudience
+	46, // 31: peal.v1.StatsResponse.log:type_name -> peal.v1.Log
+	47, // 32: peal.v1.StatsResponse.descriptors:type_name -> peal.v1.Descriptors
+	51, // 33: peal.v1.StatsResponse.latency:type_name -> peal.v1.Histogram
+	44, // 34: peal.v1.StatsResponse.nodes:type_name -> peal.v1.Node
+	53, // 35: peal.v1.StatsResponse.since:type_name -> peal.v1.Resumes
+	48, // 36: peal.v1.StatsResponse.retained:type_name -> peal.v1.Retained
+	53, // 37: peal.v1.StatsResponse.rewinds:type_name -> peal.v1.Resumes
+	49, // 38: peal.v1.StatsResponse.polls:type_name -> peal.v1.Polls
+	50, // 39: peal.v1.StatsResponse.reads:type_name -> peal.v1.Reads
+	43, // 40: peal.v1.StatsResponse.sources:type_name -> peal.v1.Source
 	0,  // 41: peal.v1.Source.state:type_name -> peal.v1.SourceState
-	75, // 42: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
-	75, // 43: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
+	81, // 42: peal.v1.Source.oldest_record:type_name -> google.protobuf.Timestamp
+	81, // 43: peal.v1.Source.last_error_at:type_name -> google.protobuf.Timestamp
 	1,  // 44: peal.v1.Node.state:type_name -> peal.v1.NodeState
-	75, // 45: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
-	75, // 46: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
-	75, // 47: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
-	52, // 48: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
-	70, // 49: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
-	51, // 50: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
-	71, // 51: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
-	72, // 52: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
-	73, // 53: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
-	74, // 54: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
-	74, // 55: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
-	75, // 56: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
-	62, // 57: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
-	75, // 58: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
-	75, // 59: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
-	65, // 60: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
-	76, // 61: peal.v1.scope:extendee -> google.protobuf.MethodOptions
-	4,  // 62: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
-	6,  // 63: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
-	8,  // 64: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
-	10, // 65: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
-	12, // 66: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
-	15, // 67: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
-	2,  // 68: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
-	20, // 69: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
-	23, // 70: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
-	26, // 71: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
-	29, // 72: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
-	34, // 73: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
-	38, // 74: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
-	40, // 75: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
-	58, // 76: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
-	60, // 77: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
-	63, // 78: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
-	54, // 79: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
-	56, // 80: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
-	66, // 81: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
-	68, // 82: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
-	5,  // 83: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
-	7,  // 84: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
-	9,  // 85: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
-	11, // 86: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
-	13, // 87: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
-	16, // 88: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
-	3,  // 89: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
-	21, // 90: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
-	24, // 91: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
-	27, // 92: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
-	30, // 93: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
-	35, // 94: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
-	39, // 95: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
-	41, // 96: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
-	59, // 97: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
-	61, // 98: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
-	64, // 99: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
-	55, // 100: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
-	57, // 101: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
-	67, // 102: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
-	69, // 103: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
-	83, // [83:104] is the sub-list for method output_type
-	62, // [62:83] is the sub-list for method input_type
-	62, // [62:62] is the sub-list for extension type_name
-	61, // [61:62] is the sub-list for extension extendee
-	0,  // [0:61] is the sub-list for field type_name
+	81, // 45: peal.v1.Node.started_at:type_name -> google.protobuf.Timestamp
+	81, // 46: peal.v1.Node.last_heard:type_name -> google.protobuf.Timestamp
+	81, // 47: peal.v1.Log.since:type_name -> google.protobuf.Timestamp
+	53, // 48: peal.v1.Retained.starts:type_name -> peal.v1.Resumes
+	76, // 49: peal.v1.Polls.answered:type_name -> peal.v1.Polls.AnsweredEntry
+	52, // 50: peal.v1.Histogram.buckets:type_name -> peal.v1.HistogramBucket
+	77, // 51: peal.v1.Resumes.resets:type_name -> peal.v1.Resumes.ResetsEntry
+	78, // 52: peal.v1.ShardStats.disconnected:type_name -> peal.v1.ShardStats.DisconnectedEntry
+	79, // 53: peal.v1.ShardStats.dropped:type_name -> peal.v1.ShardStats.DroppedEntry
+	80, // 54: peal.v1.ShardStats.lag:type_name -> google.protobuf.Duration
+	80, // 55: peal.v1.CreateTokenRequest.ttl:type_name -> google.protobuf.Duration
+	81, // 56: peal.v1.CreateTokenResponse.expires_at:type_name -> google.protobuf.Timestamp
+	63, // 57: peal.v1.ListMessagesResponse.messages:type_name -> peal.v1.Message
+	81, // 58: peal.v1.Message.time:type_name -> google.protobuf.Timestamp
+	81, // 59: peal.v1.Message.expire_time:type_name -> google.protobuf.Timestamp
+	66, // 60: peal.v1.ListRetainedResponse.audiences:type_name -> peal.v1.RetainedAudience
+	69, // 61: peal.v1.ListHooksResponse.hooks:type_name -> peal.v1.Hook
+	80, // 62: peal.v1.Hook.delay:type_name -> google.protobuf.Duration
+	2,  // 63: peal.v1.Hook.state:type_name -> peal.v1.HookState
+	81, // 64: peal.v1.Hook.last_failure:type_name -> google.protobuf.Timestamp
+	81, // 65: peal.v1.Hook.last_success:type_name -> google.protobuf.Timestamp
+	80, // 66: peal.v1.TestHookResponse.duration:type_name -> google.protobuf.Duration
+	82, // 67: peal.v1.scope:extendee -> google.protobuf.MethodOptions
+	5,  // 68: peal.v1.ControlService.Broadcast:input_type -> peal.v1.BroadcastRequest
+	7,  // 69: peal.v1.ControlService.SendToUser:input_type -> peal.v1.SendToUserRequest
+	9,  // 70: peal.v1.ControlService.Publish:input_type -> peal.v1.PublishRequest
+	11, // 71: peal.v1.ControlService.PublishMessage:input_type -> peal.v1.PublishMessageRequest
+	13, // 72: peal.v1.ControlService.PublishBatch:input_type -> peal.v1.PublishBatchRequest
+	16, // 73: peal.v1.ControlService.PublishStream:input_type -> peal.v1.PublishStreamRequest
+	3,  // 74: peal.v1.ControlService.ClearRetained:input_type -> peal.v1.ClearRetainedRequest
+	21, // 75: peal.v1.ControlService.ListUsers:input_type -> peal.v1.ListUsersRequest
+	24, // 76: peal.v1.ControlService.ListTopics:input_type -> peal.v1.ListTopicsRequest
+	27, // 77: peal.v1.ControlService.ExplainTopic:input_type -> peal.v1.ExplainTopicRequest
+	30, // 78: peal.v1.ControlService.WatchConnections:input_type -> peal.v1.WatchConnectionsRequest
+	35, // 79: peal.v1.ControlService.Tail:input_type -> peal.v1.TailRequest
+	39, // 80: peal.v1.ControlService.Disconnect:input_type -> peal.v1.DisconnectRequest
+	41, // 81: peal.v1.ControlService.Stats:input_type -> peal.v1.StatsRequest
+	59, // 82: peal.v1.ControlService.GetPosition:input_type -> peal.v1.GetPositionRequest
+	61, // 83: peal.v1.ControlService.ListMessages:input_type -> peal.v1.ListMessagesRequest
+	64, // 84: peal.v1.ControlService.ListRetained:input_type -> peal.v1.ListRetainedRequest
+	55, // 85: peal.v1.ControlService.RemoveNode:input_type -> peal.v1.RemoveNodeRequest
+	57, // 86: peal.v1.ControlService.CreateToken:input_type -> peal.v1.CreateTokenRequest
+	67, // 87: peal.v1.ControlService.ListHooks:input_type -> peal.v1.ListHooksRequest
+	70, // 88: peal.v1.ControlService.TestHook:input_type -> peal.v1.TestHookRequest
+	72, // 89: peal.v1.ControlService.WhoAmI:input_type -> peal.v1.WhoAmIRequest
+	74, // 90: peal.v1.ControlService.Drain:input_type -> peal.v1.DrainRequest
+	6,  // 91: peal.v1.ControlService.Broadcast:output_type -> peal.v1.BroadcastResponse
+	8,  // 92: peal.v1.ControlService.SendToUser:output_type -> peal.v1.SendToUserResponse
+	10, // 93: peal.v1.ControlService.Publish:output_type -> peal.v1.PublishResponse
+	12, // 94: peal.v1.ControlService.PublishMessage:output_type -> peal.v1.PublishMessageResponse
+	14, // 95: peal.v1.ControlService.PublishBatch:output_type -> peal.v1.PublishBatchResponse
+	17, // 96: peal.v1.ControlService.PublishStream:output_type -> peal.v1.PublishStreamResponse
+	4,  // 97: peal.v1.ControlService.ClearRetained:output_type -> peal.v1.ClearRetainedResponse
+	22, // 98: peal.v1.ControlService.ListUsers:output_type -> peal.v1.ListUsersResponse
+	25, // 99: peal.v1.ControlService.ListTopics:output_type -> peal.v1.ListTopicsResponse
+	28, // 100: peal.v1.ControlService.ExplainTopic:output_type -> peal.v1.ExplainTopicResponse
+	31, // 101: peal.v1.ControlService.WatchConnections:output_type -> peal.v1.WatchConnectionsResponse
+	36, // 102: peal.v1.ControlService.Tail:output_type -> peal.v1.TailResponse
+	40, // 103: peal.v1.ControlService.Disconnect:output_type -> peal.v1.DisconnectResponse
+	42, // 104: peal.v1.ControlService.Stats:output_type -> peal.v1.StatsResponse
+	60, // 105: peal.v1.ControlService.GetPosition:output_type -> peal.v1.GetPositionResponse
+	62, // 106: peal.v1.ControlService.ListMessages:output_type -> peal.v1.ListMessagesResponse
+	65, // 107: peal.v1.ControlService.ListRetained:output_type -> peal.v1.ListRetainedResponse
+	56, // 108: peal.v1.ControlService.RemoveNode:output_type -> peal.v1.RemoveNodeResponse
+	58, // 109: peal.v1.ControlService.CreateToken:output_type -> peal.v1.CreateTokenResponse
+	68, // 110: peal.v1.ControlService.ListHooks:output_type -> peal.v1.ListHooksResponse
+	71, // 111: peal.v1.ControlService.TestHook:output_type -> peal.v1.TestHookResponse
+	73, // 112: peal.v1.ControlService.WhoAmI:output_type -> peal.v1.WhoAmIResponse
+	75, // 113: peal.v1.ControlService.Drain:output_type -> peal.v1.DrainResponse
+	91, // [91:114] is the sub-list for method output_type
+	68, // [68:91] is the sub-list for method input_type
+	68, // [68:68] is the sub-list for extension type_name
+	67, // [67:68] is the sub-list for extension extendee
+	0,  // [0:67] is the sub-list for field type_name
 }
 
 func init() { file_peal_v1_control_proto_init() }
@@ -6654,8 +7181,8 @@ func file_peal_v1_control_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_peal_v1_control_proto_rawDesc), len(file_peal_v1_control_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   72,
+			NumEnums:      3,
+			NumMessages:   77,
 			NumExtensions: 1,
 			NumServices:   1,
 		},

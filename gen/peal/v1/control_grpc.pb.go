@@ -45,6 +45,8 @@ const (
 	ControlService_ListRetained_FullMethodName     = "/peal.v1.ControlService/ListRetained"
 	ControlService_RemoveNode_FullMethodName       = "/peal.v1.ControlService/RemoveNode"
 	ControlService_CreateToken_FullMethodName      = "/peal.v1.ControlService/CreateToken"
+	ControlService_ListHooks_FullMethodName        = "/peal.v1.ControlService/ListHooks"
+	ControlService_TestHook_FullMethodName         = "/peal.v1.ControlService/TestHook"
 	ControlService_WhoAmI_FullMethodName           = "/peal.v1.ControlService/WhoAmI"
 	ControlService_Drain_FullMethodName            = "/peal.v1.ControlService/Drain"
 )
@@ -176,6 +178,15 @@ type ControlServiceClient interface {
 	// CreateToken signs a subscriber token with the daemon's key, so that a
 	// backend doesn't need a JWT library.
 	CreateToken(ctx context.Context, in *CreateTokenRequest, opts ...grpc.CallOption) (*CreateTokenResponse, error)
+	// ListHooks lists the webhooks in the daemon's hooks setting, sorted by URL,
+	// and how well they are delivered. In a cluster, each webhook is described by
+	// the node that sends it.
+	ListHooks(ctx context.Context, in *ListHooksRequest, opts ...grpc.CallOption) (*ListHooksResponse, error)
+	// TestHook sends one signed message of type "peald.test" to the receiver of a
+	// webhook, and returns its response. The daemon that receives the call sends
+	// the message, once, whether or not it sends the webhook's events. The call
+	// succeeds even if the receiver rejects the message or can't be reached.
+	TestHook(ctx context.Context, in *TestHookRequest, opts ...grpc.CallOption) (*TestHookResponse, error)
 	// WhoAmI returns the caller's name and scopes. It requires no scope.
 	WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error)
 	// Drain shuts the daemon down, like SIGTERM. The daemon reports that it is no
@@ -406,6 +417,26 @@ func (c *controlServiceClient) CreateToken(ctx context.Context, in *CreateTokenR
 	return out, nil
 }
 
+func (c *controlServiceClient) ListHooks(ctx context.Context, in *ListHooksRequest, opts ...grpc.CallOption) (*ListHooksResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListHooksResponse)
+	err := c.cc.Invoke(ctx, ControlService_ListHooks_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *controlServiceClient) TestHook(ctx context.Context, in *TestHookRequest, opts ...grpc.CallOption) (*TestHookResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TestHookResponse)
+	err := c.cc.Invoke(ctx, ControlService_TestHook_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *controlServiceClient) WhoAmI(ctx context.Context, in *WhoAmIRequest, opts ...grpc.CallOption) (*WhoAmIResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(WhoAmIResponse)
@@ -562,6 +593,15 @@ type ControlServiceServer interface {
 	// CreateToken signs a subscriber token with the daemon's key, so that a
 	// backend doesn't need a JWT library.
 	CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error)
+	// ListHooks lists the webhooks in the daemon's hooks setting, sorted by URL,
+	// and how well they are delivered. In a cluster, each webhook is described by
+	// the node that sends it.
+	ListHooks(context.Context, *ListHooksRequest) (*ListHooksResponse, error)
+	// TestHook sends one signed message of type "peald.test" to the receiver of a
+	// webhook, and returns its response. The daemon that receives the call sends
+	// the message, once, whether or not it sends the webhook's events. The call
+	// succeeds even if the receiver rejects the message or can't be reached.
+	TestHook(context.Context, *TestHookRequest) (*TestHookResponse, error)
 	// WhoAmI returns the caller's name and scopes. It requires no scope.
 	WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error)
 	// Drain shuts the daemon down, like SIGTERM. The daemon reports that it is no
@@ -637,6 +677,12 @@ func (UnimplementedControlServiceServer) RemoveNode(context.Context, *RemoveNode
 }
 func (UnimplementedControlServiceServer) CreateToken(context.Context, *CreateTokenRequest) (*CreateTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CreateToken not implemented")
+}
+func (UnimplementedControlServiceServer) ListHooks(context.Context, *ListHooksRequest) (*ListHooksResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListHooks not implemented")
+}
+func (UnimplementedControlServiceServer) TestHook(context.Context, *TestHookRequest) (*TestHookResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method TestHook not implemented")
 }
 func (UnimplementedControlServiceServer) WhoAmI(context.Context, *WhoAmIRequest) (*WhoAmIResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method WhoAmI not implemented")
@@ -982,6 +1028,42 @@ func _ControlService_CreateToken_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ControlService_ListHooks_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListHooksRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).ListHooks(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_ListHooks_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).ListHooks(ctx, req.(*ListHooksRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _ControlService_TestHook_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TestHookRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ControlServiceServer).TestHook(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ControlService_TestHook_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ControlServiceServer).TestHook(ctx, req.(*TestHookRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _ControlService_WhoAmI_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(WhoAmIRequest)
 	if err := dec(in); err != nil {
@@ -1081,6 +1163,14 @@ var ControlService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CreateToken",
 			Handler:    _ControlService_CreateToken_Handler,
+		},
+		{
+			MethodName: "ListHooks",
+			Handler:    _ControlService_ListHooks_Handler,
+		},
+		{
+			MethodName: "TestHook",
+			Handler:    _ControlService_TestHook_Handler,
 		},
 		{
 			MethodName: "WhoAmI",

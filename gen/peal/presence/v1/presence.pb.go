@@ -103,7 +103,11 @@ type Announcement struct {
 	Streams   uint32 `protobuf:"varint,7,opt,name=streams,proto3" json:"streams,omitempty"`
 	Anonymous uint32 `protobuf:"varint,8,opt,name=anonymous,proto3" json:"anonymous,omitempty"`
 	// The counts that have changed since the previous announcement.
-	Changed       *Counts `protobuf:"bytes,9,opt,name=changed,proto3" json:"changed,omitempty"`
+	Changed *Counts `protobuf:"bytes,9,opt,name=changed,proto3" json:"changed,omitempty"`
+	// The duties that the node is ready to perform, sorted; set together with
+	// status. Of the serving nodes that are ready, the first by name performs a
+	// duty.
+	Duties        []string `protobuf:"bytes,10,rep,name=duties,proto3" json:"duties,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -197,6 +201,13 @@ func (x *Announcement) GetAnonymous() uint32 {
 func (x *Announcement) GetChanged() *Counts {
 	if x != nil {
 		return x.Changed
+	}
+	return nil
+}
+
+func (x *Announcement) GetDuties() []string {
+	if x != nil {
+		return x.Duties
 	}
 	return nil
 }
@@ -885,7 +896,7 @@ var File_peal_presence_v1_presence_proto protoreflect.FileDescriptor
 
 const file_peal_presence_v1_presence_proto_rawDesc = "" +
 	"\n" +
-	"\x1fpeal/presence/v1/presence.proto\x12\x10peal.presence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15peal/v1/control.proto\"\x9f\x02\n" +
+	"\x1fpeal/presence/v1/presence.proto\x12\x10peal.presence.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x15peal/v1/control.proto\"\xb7\x02\n" +
 	"\fAnnouncement\x12\x12\n" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12 \n" +
 	"\vincarnation\x18\x02 \x01(\x06R\vincarnation\x12\x16\n" +
@@ -895,7 +906,9 @@ const file_peal_presence_v1_presence_proto_rawDesc = "" +
 	"\x05hello\x18\x06 \x01(\bR\x05hello\x12\x18\n" +
 	"\astreams\x18\a \x01(\rR\astreams\x12\x1c\n" +
 	"\tanonymous\x18\b \x01(\rR\tanonymous\x122\n" +
-	"\achanged\x18\t \x01(\v2\x18.peal.presence.v1.CountsR\achanged\"\x93\x01\n" +
+	"\achanged\x18\t \x01(\v2\x18.peal.presence.v1.CountsR\achanged\x12\x16\n" +
+	"\x06duties\x18\n" +
+	" \x03(\tR\x06duties\"\x93\x01\n" +
 	"\x06Counts\x12-\n" +
 	"\x05users\x18\x01 \x03(\v2\x17.peal.presence.v1.CountR\x05users\x12/\n" +
 	"\x06topics\x18\x02 \x03(\v2\x17.peal.presence.v1.CountR\x06topics\x12)\n" +
