@@ -2,13 +2,13 @@ package sourcetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -138,41 +138,37 @@ func (r *Redis) NewClient() *goredis.Client {
 	return goredis.NewClient(&goredis.Options{Addr: r.Addr, Password: r.Password, MaxRetries: -1, DialerRetries: 1})
 }
 
-// Produce appends entries to a stream until entry returns nil or ctx ends. Entry gets an
-// entry's index and returns its fields: names and values alternate. If a connection
-// fails, Produce finds out whether the entry was stored, so that each is stored exactly
-// once. It may ask for an entry again.
-func (r *Redis) Produce(ctx context.Context, stream string, entry func(i int) []string) {
-	client := r.NewClient()
-	defer func() { _ = client.Close() }()
+// AppendOnce appends entries to a stream exactly once, no matter how often connections
+// fail, or returns an error if ctx ends first. An entry's fields are names and values that
+// alternate. Key must be different for each call.
+func AppendOnce(ctx context.Context, client *goredis.Client, stream, key string, entries ...[]string) error {
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
 
-	counter := "produced:" + stream
-
-	for i := 0; ctx.Err() == nil; {
-		values := entry(i)
-		if values == nil {
-			return
-		}
-
-		_, err := client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
-			p.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: values})
-			p.Set(ctx, counter, i+1, 0)
-
+	for key = "appended:" + key; ; {
+		done, err := client.Exists(ctx, key).Result()
+		if err == nil && done == 1 {
 			return nil
-		})
-		if err == nil {
-			i++
-			continue
 		}
 
-		// The entry is stored if the counter is.
-		pealdtest.Eventually(patience, func() bool {
-			stored, err := client.Get(ctx, counter).Int()
-			if err == nil || errors.Is(err, goredis.Nil) {
-				i = stored
-			}
+		if err == nil {
+			_, err = client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+				p.Set(ctx, key, "", 0)
+				for _, fields := range entries {
+					p.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: fields})
+				}
 
-			return err == nil || errors.Is(err, goredis.Nil) || ctx.Err() != nil
-		})
+				return nil
+			})
+		}
+		if err == nil {
+			return nil
+		}
+
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-pause.C:
+		}
 	}
 }

@@ -33,6 +33,7 @@ type session struct {
 	name       string // of the source
 	deadLetter string
 	headers    []string // that the mapping uses, sorted
+	earliest   bool     // the group starts with the first record of a partition
 
 	mu         sync.Mutex
 	partitions map[partition]*progress // of the assigned partitions

@@ -31,14 +31,14 @@ func TestEntriesSurviveFailures(t *testing.T) {
 	var producing sync.WaitGroup
 	produced := make(chan struct{})
 	for _, stream := range streams {
+		client := s.Client(t)
 		producing.Go(func() {
-			s.Produce(t.Context(), stream, func(i int) []string {
-				if i == messages {
-					return nil
+			for i := range messages {
+				key := fmt.Sprint(stream, " ", i)
+				if sourcetest.AppendOnce(t.Context(), client, stream, key, []string{"topic", stream, "data", fmt.Sprint(i)}) != nil {
+					return // the test has ended
 				}
-
-				return []string{"topic", stream, "data", fmt.Sprint(i)}
-			})
+			}
 		})
 	}
 	go func() {
