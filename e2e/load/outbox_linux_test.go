@@ -2,18 +2,11 @@ package load_test
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"math/rand/v2"
-	"net/http"
-	"os"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -32,32 +25,17 @@ import (
 func TestOutboxLosesNothing(t *testing.T) {
 	t.Parallel()
 
-	rows, load := int64(1500), clusterLoad{clients: 20}
-	if text := os.Getenv("SOAK_OUTBOX"); text != "" {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 1 {
-			t.Fatalf("SOAK_OUTBOX: invalid number %q; want at least 1", text)
-		}
-		rows, load.clients = n, 100
-	}
-
+	rows, load := soakRecords(t, "SOAK_OUTBOX")
 	database := newOutbox(t)
-	nodes := startOutboxNodes(t, database)
+	source := &testedSource{name: "outbox", server: database.server}
+	nodes := source.startNodes(t, database.server.Addr, func(addr string) map[string]any {
+		return map[string]any{"postgres": map[string]any{"url": sourcetest.PostgresURL(addr, "postgres", database.name)}}
+	})
 	w := openClusterWorld(t, nodes, load)
 	writers := writeOutbox(w, database, rows)
 
 	started := time.Now()
-	disruptions := database.disruptions(w)
-	for i := 0; i < len(disruptions) || writers.written.Load() < rows; i++ {
-		d := disruptions[i%len(disruptions)]
-		before := writers.written.Load()
-		d.run(t)
-		if !pealdtest.Eventually(2*time.Minute, func() bool { return database.published(t, nodes) }) {
-			t.Fatalf("%s: the outbox isn't emptied any more", d.name)
-		}
-		t.Logf("%s: %d rows written meanwhile", d.name, writers.written.Load()-before)
-	}
-
+	source.disrupt(t, w, writers.written.Load, func() bool { return writers.written.Load() >= rows }, func() bool { return database.published(t) })
 	writers.finish(t)
 	w.finish(t)
 	t.Logf("%d rows in %s", writers.written.Load(), time.Since(started).Round(time.Second))
@@ -66,11 +44,10 @@ func TestOutboxLosesNothing(t *testing.T) {
 	}
 }
 
-// outboxDatabase is a database with an outbox, and a proxy for each node that reads it.
+// outboxDatabase is a database with an outbox.
 type outboxDatabase struct {
-	server  *sourcetest.Postgres
-	name    string
-	proxies []*sourcetest.Proxy
+	server *sourcetest.Postgres
+	name   string
 }
 
 func newOutbox(t *testing.T) *outboxDatabase {
@@ -83,109 +60,9 @@ func newOutbox(t *testing.T) *outboxDatabase {
 	return &outboxDatabase{server: server, name: name}
 }
 
-// startOutboxNodes starts three nodes, each of which connects to the database through a
-// proxy of its own.
-func startOutboxNodes(t *testing.T, d *outboxDatabase) []*clusterNode {
+// published reports whether the oldest row is recent.
+func (d *outboxDatabase) published(t *testing.T) bool {
 	t.Helper()
-
-	const count = 3
-
-	return startNodesWith(t, count, func() []string {
-		proxy := sourcetest.NewProxy(t, d.server.Addr)
-		d.proxies = append(d.proxies, proxy)
-
-		sources, err := json.Marshal([]any{map[string]any{
-			"name": "outbox", "postgres": map[string]any{"url": sourcetest.PostgresURL(proxy.Addr, "postgres", d.name)},
-		}})
-		if err != nil {
-			t.Fatal(err)
-		}
-
-		return []string{"--sources", string(sources), "--cluster.sync"}
-	})
-}
-
-// outboxDisruption is something that breaks.
-type outboxDisruption struct {
-	name string
-	run  func(t *testing.T)
-}
-
-func (d *outboxDatabase) disruptions(w *clusterWorld) []outboxDisruption {
-	return []outboxDisruption{
-		{"the node that reads is killed", func(t *testing.T) { w.kill(t, readingNode(t, w.nodes)) }},
-		{"connections to the database are cut", func(t *testing.T) {
-			for _, p := range d.proxies {
-				p.Cut()
-			}
-			time.Sleep(500 * time.Millisecond)
-			for _, p := range d.proxies {
-				p.Heal()
-			}
-		}},
-		{"the leader is killed", func(t *testing.T) { w.kill(t, w.node(t, true)) }},
-		{"the database is killed", func(t *testing.T) {
-			d.server.Kill()
-			d.server.Start(t)
-		}},
-		{"the node that reads loses its connections", func(t *testing.T) {
-			p := d.proxies[slices.Index(w.nodes, readingNode(t, w.nodes))]
-			p.Cut()
-			time.Sleep(3 * time.Second) // another node takes over
-			p.Heal()
-		}},
-		{"the node that reads is restarted", func(t *testing.T) { readingNode(t, w.nodes).restart(t, syscall.SIGTERM) }},
-		{"nothing arrives from the database", func(t *testing.T) {
-			for _, p := range d.proxies {
-				p.Freeze()
-			}
-			time.Sleep(time.Second)
-			for _, p := range d.proxies {
-				p.Heal()
-			}
-		}},
-	}
-}
-
-// readingNode returns the node that reads the source.
-func readingNode(t *testing.T, nodes []*clusterNode) (found *clusterNode) {
-	t.Helper()
-
-	if !pealdtest.Eventually(2*time.Minute, func() bool {
-		i := slices.IndexFunc(nodes, reads)
-		if i >= 0 {
-			found = nodes[i]
-		}
-
-		return i >= 0
-	}) {
-		t.Fatal("no node reads the source")
-	}
-
-	return found
-}
-
-// reads reports whether the node reads the source.
-func reads(n *clusterNode) bool {
-	resp, err := http.Get("http://" + n.rest + "/metrics")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(resp.Body)
-
-	return strings.Contains(string(body), "\npeald_source_active{source=\"outbox\"} 1\n")
-}
-
-// published reports whether all nodes are ready, and the oldest row is recent.
-func (d *outboxDatabase) published(t *testing.T, nodes []*clusterNode) bool {
-	t.Helper()
-
-	for _, n := range nodes {
-		if !n.ready() {
-			return false
-		}
-	}
 
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
@@ -225,13 +102,7 @@ type outboxWriters struct {
 func writeOutbox(w *clusterWorld, d *outboxDatabase, rows int64) *outboxWriters {
 	const count = 8
 	writers := &outboxWriters{world: w, database: d, rows: rows}
-	audiences := []string{"everyone"}
-	for _, c := range w.clients {
-		audiences = append(audiences, c.user)
-	}
-	for i := range min(clusterTopics, len(w.clients)) {
-		audiences = append(audiences, fmt.Sprint("topic", i))
-	}
+	audiences := audiencesOf(w)
 
 	for i := range count {
 		var own []string

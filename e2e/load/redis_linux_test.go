@@ -8,21 +8,22 @@ import (
 	"github.com/peald/peald/internal/sourcetest"
 )
 
-// TestRedisLosesNothing is like TestOutboxLosesNothing, with streams in Redis. SOAK_REDIS
+// TestRedisLosesNothing is like TestKafkaLosesNothing, with streams in Redis. SOAK_REDIS
 // sets the number of messages.
 func TestRedisLosesNothing(t *testing.T) {
 	t.Parallel()
 
-	server := sourcetest.StartRedis(t)
-	proxy := sourcetest.NewProxy(t, server.Addr)
+	redis := sourcetest.StartRedis(t)
+	source := &testedSource{name: "redis", server: redis}
 	streams := []string{"events0", "events1"}
-	losesNothing(t, "SOAK_REDIS", &sourceServer{
-		breakable: server, addr: server.Addr, Proxy: proxy, fields: "field",
-		settings: func(p *sourcetest.Proxy) map[string]any {
-			return map[string]any{"redis": map[string]any{"url": "redis://" + p.Addr, "streams": streams, "delete": true}}
-		},
-		connect: func(t *testing.T) sender { return connectRedis(t, server, streams) },
+	nodes := source.startNodes(t, redis.Addr, func(addr string) map[string]any {
+		return map[string]any{
+			"redis": map[string]any{"url": "redis://" + addr, "streams": streams, "delete": true},
+			"map":   map[string]string{"topic": "{field.topic}", "user_id": "{field.user}", "everyone": "{field.everyone}"},
+		}
 	})
+
+	losesNothing(t, "SOAK_REDIS", source, &pausingServer{sourceServer: redis}, nodes, func() sender { return connectRedis(t, redis, streams) })
 }
 
 // connectRedis returns a sender that appends the messages for an audience to one of the

@@ -2,6 +2,8 @@ package load_test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"strconv"
 	"strings"
 	"syscall"
@@ -77,7 +79,8 @@ func benchmarkSource(b *testing.B, s daemon.Source) {
 
 	d := pealdtest.Start(b, func(cfg *daemon.Config) { cfg.Sources = []daemon.Source{s} })
 	node := &clusterNode{rest: d.REST}
-	if !pealdtest.Eventually(time.Minute, func() bool { return node.hasMetric(`peald_source_active{source="events"} 1`) }) {
+	source := &testedSource{name: s.Name}
+	if !pealdtest.Eventually(time.Minute, func() bool { return source.isReadBy(node) }) {
 		b.Fatal("the daemon doesn't read the source")
 	}
 	b.ResetTimer()
@@ -91,6 +94,18 @@ func benchmarkSource(b *testing.B, s daemon.Source) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 	b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+}
+
+// hasMetric reports whether the node's metrics have this line.
+func (n *clusterNode) hasMetric(line string) bool {
+	resp, err := http.Get("http://" + n.rest + "/metrics")
+	if err != nil {
+		return false
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(resp.Body)
+
+	return strings.Contains(string(body), "\n"+line+"\n")
 }
 
 // cpuTime returns the CPU time of this process, which includes the daemon but not the

@@ -49,7 +49,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/hooks", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/outbox", "internal/source/postgres"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/hooks", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/jetstream", "internal/source/kafka", "internal/source/outbox", "internal/source/postgres", "internal/source/redis"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -128,8 +128,29 @@ func rules() []archtest.Rule {
 			Why:   "the outbox is a contract between writers, which need no daemon, and its reader",
 		},
 		{
+			Path:     "internal/source/jetstream",
+			May:      []string{"internal/source"},
+			TestsMay: []string{"internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
+			Path:     "internal/source/kafka",
+			May:      []string{"internal/source"},
+			TestsMay: []string{"internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
 			Path:     "internal/source/postgres",
 			May:      []string{"internal/source", "internal/source/outbox"},
+			TestsMay: []string{"daemon", "internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
+			Path:     "internal/source/redis",
+			May:      []string{"internal/source"},
 			TestsMay: []string{"daemon", "internal/broker"},
 			Never:    []string{viper, grpc},
 			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
@@ -263,6 +284,7 @@ func rules() []archtest.Rule {
 		{Path: "internal/hooktest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
+		{Path: "internal/sourcetest", TestOnly: true},
 	}
 }
 
