@@ -74,6 +74,10 @@ func bodyOf(method, operation string) string {
 	switch operation {
 	case "ControlService_Broadcast", "ControlService_SendToUser", "ControlService_Publish":
 		return `{"data":"hi"}`
+	case "ControlService_PublishMessage":
+		return `{"topic":"x","data":"hi"}`
+	case "ControlService_PublishBatch":
+		return `{"messages":[{"topic":"x","data":"hi"}]}`
 	case "ControlService_CreateToken":
 		return `{"userId":"alice"}`
 	}
