@@ -29,16 +29,17 @@ import (
 func TestKafkaLosesNothing(t *testing.T) {
 	t.Parallel()
 
-	server := &pausingServer{Process: sourcetest.StartProcess(t, sourcetest.ServerKafka)}
+	process := sourcetest.StartProcess(t, sourcetest.ServerKafka)
+	server := &pausingServer{sourceServer: process}
 	source := &testedSource{name: "kafka", server: server}
 	// The broker makes all clients connect through its own proxy.
-	settings := map[string]any{"brokers": []string{server.Proxy.Addr}, "topics": []string{"events"}, "group": "peald"}
-	nodes := source.startNodes(t, server.Addr, func(string) map[string]any {
+	settings := map[string]any{"brokers": []string{process.Proxy.Addr}, "topics": []string{"events"}, "group": "peald"}
+	nodes := source.startNodes(t, process.Addr, func(string) map[string]any {
 		return map[string]any{"kafka": settings, "map": audienceMap()}
 	})
-	source.proxies = []*sourcetest.Proxy{server.Proxy, server.Proxy, server.Proxy}
+	source.proxies = []*sourcetest.Proxy{process.Proxy, process.Proxy, process.Proxy}
 
-	losesNothing(t, "SOAK_KAFKA", source, server, nodes, func() sender { return connectKafka(t, server.Proxy.Addr) })
+	losesNothing(t, "SOAK_KAFKA", source, server, nodes, func() sender { return connectKafka(t, process.Proxy.Addr) })
 }
 
 // TestNATSLosesNothing is like TestKafkaLosesNothing, with a NATS server. SOAK_NATS sets
@@ -46,15 +47,16 @@ func TestKafkaLosesNothing(t *testing.T) {
 func TestNATSLosesNothing(t *testing.T) {
 	t.Parallel()
 
-	server := &pausingServer{Process: sourcetest.StartProcess(t, sourcetest.ServerNATS)}
-	createEvents(t, server.Addr)
+	process := sourcetest.StartProcess(t, sourcetest.ServerNATS)
+	server := &pausingServer{sourceServer: process}
+	createEvents(t, process.Addr)
 	source := &testedSource{name: "nats", server: server}
-	nodes := source.startNodes(t, server.Addr, func(addr string) map[string]any {
+	nodes := source.startNodes(t, process.Addr, func(addr string) map[string]any {
 		settings := map[string]any{"url": "nats://" + addr, "stream": "EVENTS", "consumer": "peald"}
 		return map[string]any{"nats": settings, "map": audienceMap()}
 	})
 
-	losesNothing(t, "SOAK_NATS", source, server, nodes, func() sender { return connectNATS(t, server.Addr) })
+	losesNothing(t, "SOAK_NATS", source, server, nodes, func() sender { return connectNATS(t, process.Addr) })
 }
 
 // audienceMap returns a mapping from the headers that senders set.
@@ -65,7 +67,7 @@ func audienceMap() map[string]string {
 // pausingServer is a server to which nothing is sent while it is killed, since a producer
 // couldn't know whether its last records were stored.
 type pausingServer struct {
-	*sourcetest.Process
+	sourceServer
 
 	sending sync.RWMutex // held by senders; locked while the server is down
 }
@@ -73,7 +75,7 @@ type pausingServer struct {
 // Kill kills the server, between two calls of a sender.
 func (s *pausingServer) Kill() {
 	s.sending.Lock()
-	s.Process.Kill()
+	s.sourceServer.Kill()
 }
 
 // Start starts the server again.
@@ -81,7 +83,7 @@ func (s *pausingServer) Start(tb testing.TB) {
 	tb.Helper()
 	defer s.sending.Unlock()
 
-	s.Process.Start(tb)
+	s.sourceServer.Start(tb)
 }
 
 // sender sends messages to a server, each to an audience. It returns once they are stored,

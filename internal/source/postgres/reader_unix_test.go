@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -242,7 +243,7 @@ func testColumns(t *testing.T, server *sourcetest.Postgres) {
 		{Audience: broker.ToUser("alice"), Data: "to alice"},
 		{Audience: broker.Everyone(), Data: "to everyone", TTL: 26 * time.Hour},
 	}
-	if !slices.Equal(to.messages, want) {
+	if !reflect.DeepEqual(to.messages, want) {
 		t.Errorf("published %+v\nwant      %+v", to.messages, want)
 	}
 
