@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"strconv"
 	"time"
@@ -73,8 +74,12 @@ func (n *Node) checkLog(ctx context.Context, info *jetstream.StreamInfo, l event
 
 	switch {
 	case reason != "":
+		renewed, err := n.renew(ctx, info, broker.NewEpoch())
+		if err != nil {
+			return l, fmt.Errorf("starting a new epoch (%s): %w", reason, err)
+		}
 		n.log.Error("event log starts a new epoch, clients with earlier ids get a reset", "reason", reason)
-		return n.renew(ctx, info, broker.NewEpoch())
+		return renewed, nil
 	case n.standalone() && !l.hasBase:
 		return n.renew(ctx, info, l.epoch) // adopt the log
 	}
