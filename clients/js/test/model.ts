@@ -73,6 +73,12 @@ export function checkRate(server: Server, clients = 1): void {
   }
 }
 
+/** Checks that pages have one stream or poll together, or both while a stream is tried beside polls. */
+export function checkConnections(server: Server, pages: Page[]): void {
+  const { open, waiting } = server, tried = pages.some(({ peald }) => peald.state === "polling") ? 1 : 0;
+  assert.ok(open <= 1 && waiting <= 1 && open + waiting <= 1 + tried, `${open} streams and ${waiting} polls for ${pages.length} pages`);
+}
+
 /** Lets time pass on a server that sends heartbeats. */
 export async function pass(clock: Clock, server: Server, ms: number): Promise<void> {
   for (let left = ms; left > 0; left -= 15_000) {
