@@ -36,16 +36,18 @@ type Source struct {
 // SourceMap holds the templates that turn a record into a message, as
 // [source.Map] describes. An empty template means the default.
 type SourceMap struct {
-	Topic          string `mapstructure:"topic"`
-	UserID         string `mapstructure:"user_id"`
-	Everyone       string `mapstructure:"everyone"`
-	Data           string `mapstructure:"data"`
-	Event          string `mapstructure:"event"`
-	ConflateKey    string `mapstructure:"conflate_key"`
-	Retain         string `mapstructure:"retain"`
-	Final          string `mapstructure:"final"`
-	TTL            string `mapstructure:"ttl"`
-	IdempotencyKey string `mapstructure:"idempotency_key"`
+	Topic          string   `mapstructure:"topic"`
+	Topics         []string `mapstructure:"topics"`
+	UserID         string   `mapstructure:"user_id"`
+	Everyone       string   `mapstructure:"everyone"`
+	ExcludeUserID  string   `mapstructure:"exclude_user_id"`
+	Data           string   `mapstructure:"data"`
+	Event          string   `mapstructure:"event"`
+	ConflateKey    string   `mapstructure:"conflate_key"`
+	Retain         string   `mapstructure:"retain"`
+	Final          string   `mapstructure:"final"`
+	TTL            string   `mapstructure:"ttl"`
+	IdempotencyKey string   `mapstructure:"idempotency_key"`
 }
 
 // PostgresSource configures an outbox in PostgreSQL.

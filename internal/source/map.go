@@ -19,9 +19,13 @@ import (
 // An empty template means the kind's default. The default audience applies only if all
 // templates for the audience are empty.
 type Map struct {
-	// Topic, UserID and Everyone determine the audience. Exactly one of them must be set
-	// for each record. Everyone is "true", or "false" for unset.
-	Topic, UserID, Everyone string
+	// Topic and Topics, UserID, or Everyone determine the audience. Exactly one of these
+	// three must be set for each record. Everyone is "true", or "false" for unset.
+	Topic            string
+	Topics           []string
+	UserID, Everyone string
+	// ExcludeUserID is a user who doesn't get the message.
+	ExcludeUserID string
 	// Data is the message's data. Unlike the other templates, it may consist of one
 	// placeholder for a JSON object or array.
 	Data string
@@ -68,12 +72,13 @@ type fieldOf struct {
 	audience bool
 }
 
-// mapFields returns all fields of a Map.
+// mapFields returns all fields of a Map except Topics.
 func mapFields() []fieldOf {
 	return []fieldOf{
-		{"topic", func(m *Map) *string { return &m.Topic }, setTopic, true},
+		{"topic", func(m *Map) *string { return &m.Topic }, addTopic, true},
 		{"user_id", func(m *Map) *string { return &m.UserID }, setUser, true},
 		{"everyone", func(m *Map) *string { return &m.Everyone }, setEveryone, true},
+		{"exclude_user_id", func(m *Map) *string { return &m.ExcludeUserID }, setExcludedUser, false},
 		{"data", func(m *Map) *string { return &m.Data }, setData, false},
 		{"event", func(m *Map) *string { return &m.Event }, setEvent, false},
 		{"conflate_key", func(m *Map) *string { return &m.ConflateKey }, setConflateKey, false},
@@ -89,35 +94,48 @@ func mapFields() []fieldOf {
 func NewMapping(m Map, schema Schema) (*Mapping, error) {
 	m = m.withDefaults(schema.Default)
 	mapping := new(Mapping)
-	hasAudience, hasData := false, false
+	hasAudience, hasData := len(m.Topics) > 0, false
 
+	for i, text := range m.Topics {
+		f := fieldOf{key: fmt.Sprintf("topics[%d]", i), set: addTopic}
+		if err := mapping.add(f, text, schema); err != nil {
+			return nil, err
+		}
+	}
 	for _, f := range mapFields() {
 		text := *f.text(&m)
 		if text == "" {
 			continue
 		}
-
-		t, err := parseTemplate(text, schema, f.key == "data")
-		if err == nil {
-			err = checkLiteral(t, f)
+		if err := mapping.add(f, text, schema); err != nil {
+			return nil, err
 		}
-		if err != nil {
-			return nil, &SettingError{"map." + f.key, strconv.Quote(text), err.Error()}
-		}
-
-		mapping.fields = append(mapping.fields, mappedField{f.key, t, f.set})
 		hasAudience = hasAudience || f.audience
 		hasData = hasData || f.key == "data"
 	}
 
 	switch {
 	case !hasAudience:
-		return nil, &SettingError{"map", "no audience", "map.topic, map.user_id or map.everyone"}
+		return nil, &SettingError{"map", "no audience", "map.topic, map.topics, map.user_id or map.everyone"}
 	case !hasData:
 		return nil, &SettingError{"map.data", `""`, "a template for the data"}
 	}
 
 	return mapping, nil
+}
+
+// add adds a field with a template, or returns a *SettingError.
+func (c *Mapping) add(f fieldOf, text string, schema Schema) error {
+	t, err := parseTemplate(text, schema, f.key == "data")
+	if err == nil {
+		err = checkLiteral(t, f)
+	}
+	if err != nil {
+		return &SettingError{"map." + f.key, strconv.Quote(text), err.Error()}
+	}
+	c.fields = append(c.fields, mappedField{f.key, t, f.set})
+
+	return nil
 }
 
 // fieldNames returns the sorted names of the record fields that the templates use.
@@ -136,7 +154,10 @@ func (c *Mapping) fieldNames() []string {
 
 // withDefaults returns m with defaults for the templates that are empty.
 func (m Map) withDefaults(defaults Map) Map {
-	ownAudience := m.Topic != "" || m.UserID != "" || m.Everyone != ""
+	ownAudience := m.Topic != "" || len(m.Topics) > 0 || m.UserID != "" || m.Everyone != ""
+	if !ownAudience {
+		m.Topics = defaults.Topics
+	}
 
 	for _, f := range mapFields() {
 		if text := f.text(&m); *text == "" && (!f.audience || !ownAudience) {
@@ -194,7 +215,7 @@ func (c *Mapping) message(r *Record) (m broker.Message, _ error) {
 }
 
 // errOneAudience is the error for a record with several audiences.
-var errOneAudience = errors.New("only one of topic, user_id and everyone")
+var errOneAudience = errors.New("only one of topics, user_id and everyone")
 
 func setAudience(m *broker.Message, a broker.Audience) error {
 	if m.Audience != (broker.Audience{}) {
@@ -205,7 +226,21 @@ func setAudience(m *broker.Message, a broker.Audience) error {
 	return nil
 }
 
-func setTopic(m *broker.Message, value string) error { return setAudience(m, broker.ToTopic(value)) }
+// addTopic adds a topic to those that m is for.
+func addTopic(m *broker.Message, value string) error {
+	first, isTopic := m.Audience.Topic()
+	if !isTopic {
+		return setAudience(m, broker.ToTopic(value))
+	}
+	m.SetTopics(slices.Concat([]string{first}, m.Topics, []string{value}))
+
+	return nil
+}
+
+func setExcludedUser(m *broker.Message, value string) error {
+	m.ExcludeUser = value
+	return nil
+}
 
 func setUser(m *broker.Message, value string) error { return setAudience(m, broker.ToUser(value)) }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -116,6 +117,10 @@ func TestMap(t *testing.T) {
 			source.Map{ConflateKey: "{key}", Retain: "{header.yes}", Final: "true", TTL: "{header.ttl}", IdempotencyKey: "{topic}/{offset}"},
 			broker.Message{Audience: broker.ToTopic("shop.orders"), Data: whole, Event: "created", ConflateKey: "c42", Retain: true, Final: true, TTL: 90 * time.Second, IdempotencyKey: "shop.orders/17"},
 		},
+		"several topics": {
+			source.Map{Topic: "{topic}", Topics: []string{"{header.no}", "orders.{key}", "{topic}", "all"}, ExcludeUserID: "{key}"},
+			broker.Message{Audience: broker.ToTopic("orders.c42"), Topics: []string{"shop.orders", "all"}, ExcludeUser: "c42", Data: whole, Event: "created"},
+		},
 		"everyone": {source.Map{Everyone: "true", UserID: "{header.no}"}, broker.Message{Audience: broker.Everyone(), Data: whole, Event: "created"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -133,7 +138,7 @@ func TestMap(t *testing.T) {
 				}
 				got.IdempotencyKey = ""
 			}
-			if got != test.want {
+			if !reflect.DeepEqual(got, test.want) {
 				t.Errorf("got  %+v\nwant %+v", got, test.want)
 			}
 		})
@@ -151,8 +156,8 @@ func TestRejectedRecords(t *testing.T) {
 		value string
 		want  string
 	}{
-		"two audiences":        {source.Map{Topic: "t", UserID: "u"}, "x", "only one of topic, user_id and everyone"},
-		"three audiences":      {source.Map{Topic: "t", Everyone: "{header.yes}"}, "x", "only one of topic, user_id and everyone"},
+		"two audiences":        {source.Map{Topic: "t", UserID: "u"}, "x", "only one of topics, user_id and everyone"},
+		"three audiences":      {source.Map{Topic: "t", Everyone: "{header.yes}"}, "x", "only one of topics, user_id and everyone"},
 		"no audience":          {source.Map{Topic: "{header.no}"}, "x", "audience is missing"},
 		"invalid topic":        {source.Map{Topic: "a.*.{offset}"}, "x", "topic "},
 		"no data":              {source.Map{Data: "{header.no}"}, "x", "data is empty"},
@@ -216,7 +221,9 @@ func TestInvalidMaps(t *testing.T) {
 		"wrong retain":        {source.Map{Retain: "yes"}, topicSchema(), `map.retain: given "yes"; want true or false`},
 		"wrong ttl":           {source.Map{TTL: "90"}, topicSchema(), `map.ttl: given "90"; want a duration of more than 0, such as 90s`},
 		"ttl too long":        {source.Map{TTL: "100000h"}, topicSchema(), `map.ttl: given "100000h"; want a valid value: this ttl `},
-		"no audience":         {source.Map{Data: "x"}, columns, "map: given no audience; want map.topic, map.user_id or map.everyone"},
+		"wrong one of topics": {source.Map{Topics: []string{"a", "b.>"}}, topicSchema(), `map.topics[1]: given "b.>"; want a valid value: this topic`},
+		"wrong excluded user": {source.Map{ExcludeUserID: "{kye}"}, topicSchema(), `map.exclude_user_id: given "{kye}"; want only`},
+		"no audience":         {source.Map{Data: "x"}, columns, "map: given no audience; want map.topic, map.topics, map.user_id or map.everyone"},
 		"no data":             {source.Map{Topic: "x"}, columns, "map.data: given \"\"; want a template"},
 		"valid":               {source.Map{Topic: "{table}", Data: "{column.a.b}", Final: "true", TTL: "1h"}, columns, ""},
 	} {
