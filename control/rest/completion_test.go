@@ -98,6 +98,9 @@ func queryOf(operation string) string {
 	return ""
 }
 
+// cloudEventsOperation is the only operation without an RPC.
+const cloudEventsOperation = "ControlService_PublishCloudEvents"
+
 func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 	t.Parallel()
 
@@ -119,7 +122,10 @@ func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 			}
 
 			body := bodyOf(method, operation.OperationID)
-			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+			if operation.OperationID == cloudEventsOperation {
+				body = event("1", `,"subject":"x","data":1`)
+			}
+			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\nContent-Length: %d\r\n\r\n%s",
 				strings.ToUpper(method), pathVariable.ReplaceAllString(path, "x")+queryOf(operation.OperationID), len(body), body)
 
 			t.Run(operation.OperationID, func(t *testing.T) {

@@ -62,10 +62,16 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "control/rest",
-			May:      []string{"control/apierror", "gen/peal/v1"},
+			May:      []string{"control/apierror", "control/cloudevents", "gen/peal/v1"},
 			TestsMay: []string{"control", "internal/broker"}, // to serve real calls
 			Never:    []string{viper, otel},
 			Why:      "REST maps HTTP to gRPC calls and doesn't depend on how they are handled",
+		},
+		{
+			Path:  "control/cloudevents",
+			May:   []string{"control/apierror"},
+			Never: []string{viper, otel},
+			Why:   "reading CloudEvents is independent of what becomes of them",
 		},
 		{
 			Path:  "control/apierror",
