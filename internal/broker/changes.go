@@ -84,7 +84,7 @@ func (c *Changes) Take() (users []User, topics []Topic, bans []Ban, complete boo
 		b.mu.Lock()
 		for _, name := range batch {
 			t := Topic{Name: name}
-			if entry, ok := b.topics.byName.Get(&topic{name: name}); ok {
+			if entry, ok := b.topics.find(name); ok {
 				t.Subscribers = int(entry.subscribers)
 			}
 			topics = append(topics, t)
