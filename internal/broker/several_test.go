@@ -195,7 +195,8 @@ func TestFinalForSeveralTopics(t *testing.T) {
 			}
 			var polled []string
 			for _, e := range poll(t, b, sub, 0, -1).answer(t).Events {
-				polled = append(polled, strings.TrimPrefix(e.Event, "peald.")+":"+e.Topic)
+				topic, _ := e.Audience.Topic()
+				polled = append(polled, strings.TrimPrefix(e.Event, "peald.")+":"+topic)
 			}
 			if got := strings.Join(polled, " "); got != want.polled {
 				t.Errorf("the poll for %s got %q, want %q", topics, got, want.polled)
