@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/minio/highwayhash"
 )
@@ -36,10 +37,12 @@ const (
 	plausibleTerms = 1 << 40
 )
 
-// setDamagedAside renames the files of Raft groups that the server can't read, and logs
-// each. The node gets their contents from the other nodes. The server must not be
-// running.
-func setDamagedAside(store string, log *slog.Logger) error {
+// setDamagedAside renames the files of Raft groups that the server can't read, or that
+// belong to groups without this node, and logs each. The node gets their contents from
+// the other nodes. The server of the node called name must not be running.
+func setDamagedAside(store, name string, log *slog.Logger) error {
+	checkSnapshot := func(group string, data []byte) error { return checkSnapshot(group, serverID(name), data) }
+
 	groups, err := os.ReadDir(filepath.Join(store, raftGroups))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("listing the Raft groups: %w", err)
@@ -78,8 +81,23 @@ func setDamagedAside(store string, log *slog.Logger) error {
 	return nil
 }
 
-// checkSnapshot returns an error if a snapshot of a group is damaged.
-func checkSnapshot(group string, data []byte) error {
+// serverID returns the id by which NATS servers identify the server with a name in the
+// peer lists of Raft groups: each of the first bytes of its SHA-256 as a digit.
+func serverID(name string) string {
+	const digits = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	sum := sha256.Sum256([]byte(name))
+	id := make([]byte, peerName)
+	for i := range id {
+		id[i] = digits[int(sum[i])%len(digits)]
+	}
+	return string(id)
+}
+
+// checkSnapshot returns an error if a snapshot of a group is damaged, or if the server
+// with the id own isn't a peer in it. In that case, the snapshot belongs to another
+// cluster. Its checksum depends only on the name of the group, and all clusters have a
+// group for metadata with the same name.
+func checkSnapshot(group, own string, data []byte) error {
 	if len(data) < snapshotHeader+highwayhash.Size64 {
 		return fmt.Errorf("too short: %d bytes", len(data))
 	}
@@ -105,8 +123,20 @@ func checkSnapshot(group string, data []byte) error {
 	peers = peers[:length]
 	if want := binary.LittleEndian.Uint32(peers[4:]); uint64(want)*peerName > uint64(len(peers)-peersHeader) {
 		return fmt.Errorf("%d peers don't fit into a peer list of %d bytes", want, len(peers))
+	} else if !hasPeer(peers[peersHeader:peersHeader+want*peerName], own) {
+		return errors.New("this node isn't a peer")
 	}
 	return nil
+}
+
+// hasPeer reports whether a list of peers' names contains one.
+func hasPeer(names []byte, name string) bool {
+	for peer := range slices.Chunk(names, peerName) {
+		if string(peer) == name {
+			return true
+		}
+	}
+	return false
 }
 
 // checkTerm returns an error if the file that holds a group's current term and vote is

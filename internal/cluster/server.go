@@ -85,7 +85,7 @@ func startServer(cluster, name string, cfg Embedded, storage *storage, log *slog
 		if err := s.joinCluster(cluster, options); err != nil {
 			return nil, err
 		}
-		if err := setDamagedAside(options.StoreDir, log); err != nil {
+		if err := setDamagedAside(options.StoreDir, name, log); err != nil {
 			return nil, err
 		}
 	}
