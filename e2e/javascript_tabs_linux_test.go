@@ -35,24 +35,21 @@ func testJavaScriptTabs(t *testing.T, b *browsertest.Browser) {
 		g.open(t, name)
 	}
 
-	stop := g.feed.flow(t, 50*time.Millisecond)
+	stop := g.feed.flow(t, 100*time.Millisecond)
 	defer stop()
 
 	closed := g.takeLeader(t)
-	g.lose(t, "closed", func() { closed.page.Close(t) })
+	g.lose(t, "closed", closed, closed.page.Close)
 	g.open(t, "fourth")
 
 	frozen := g.takeLeader(t)
-	frozen.page.FindProcess(t)
-	g.lose(t, "frozen", func() { frozen.page.Freeze(t) })
+	g.lose(t, "frozen", frozen, frozen.page.Freeze)
 	frozen.page.Thaw(t)
 	frozen.awaitEventAfter(t, time.Now())
 	g.tabs = append(g.tabs, frozen)
 
 	crashed := g.takeLeader(t)
-	crashed.page.FindProcess(t)
-	g.lose(t, "crashed", func() { crashed.page.Crash(t) })
-
+	g.lose(t, "crashed", crashed, crashed.page.Crash)
 	stop()
 
 	for _, tab := range g.tabs {
@@ -88,6 +85,8 @@ func (g *tabGroup) open(t *testing.T, name string) {
 	t.Helper()
 
 	page := g.site.open(t, g.browser, g.daemon, name)
+	page.FindProcess(t) // now, since it takes so long that the leader would be replaced
+
 	sent := g.feed.events()
 	options := feedOptions(t, g.feed.control)
 	options["shared"], options["position"] = true, sent[len(sent)-1].id
@@ -99,41 +98,60 @@ func (g *tabGroup) open(t *testing.T, name string) {
 }
 
 // takeLeader removes the tab that leads from the running ones, and returns it.
-func (g *tabGroup) takeLeader(t *testing.T) (leader *groupTab) {
+func (g *tabGroup) takeLeader(t *testing.T) *groupTab {
 	t.Helper()
 
+	index := -1
+
 	if !pealdtest.Eventually(patience, func() bool {
-		for i, tab := range g.tabs {
-			var leads bool
-			if tab.page.Await(t, `leads()`, &leads); leads {
-				leader = tab
-				g.tabs = slices.Delete(g.tabs, i, i+1)
+		index = slices.IndexFunc(g.tabs, func(tab *groupTab) (leads bool) {
+			tab.page.Await(t, `leads()`, &leads)
 
-				return true
-			}
-		}
+			return leads
+		})
 
-		return false
+		return index >= 0
 	}) {
 		t.Fatal("no tab leads")
 	}
 
+	leader := g.tabs[index]
+	g.tabs = slices.Delete(g.tabs, index, index+1)
+
 	return leader
 }
 
-// lose does something to the leader, and waits until the others receive events again.
-func (g *tabGroup) lose(t *testing.T, what string, do func()) {
+// lose does something to the leader, which isn't one of the running tabs any more, and
+// waits until those receive events again.
+func (g *tabGroup) lose(t *testing.T, what string, leader *groupTab, do func(testing.TB)) {
 	t.Helper()
 
 	begin := time.Now()
 
-	do()
+	do(t)
+	g.awaitEvents(t)
 
-	done := time.Now()
+	// Its last report may still have been on its way.
+	received := leader.count()
+	g.awaitEvents(t)
+
+	if n := leader.count(); n != received {
+		t.Errorf("%v received %d more events after it was %s", leader, n-received, what)
+	}
 
 	for _, tab := range g.tabs {
-		tab.awaitEventAfter(t, done)
 		t.Logf("%v: leader %s: events were delayed by up to %s", tab, what, tab.longestDelay(begin))
+	}
+}
+
+// awaitEvents waits until all running tabs have received an event that has yet to be
+// published.
+func (g *tabGroup) awaitEvents(t *testing.T) {
+	t.Helper()
+
+	begin := time.Now()
+	for _, tab := range g.tabs {
+		tab.awaitEventAfter(t, begin)
 	}
 }
 

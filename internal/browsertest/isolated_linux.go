@@ -1,11 +1,9 @@
 package browsertest
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"syscall"
 	"testing"
 
@@ -47,42 +45,32 @@ func (p *Tab) Crash(tb testing.TB) {
 	p.signal(tb, syscall.SIGKILL)
 }
 
-// FindProcess finds the tab's process, which the other methods here need. The tab has to
-// react for that.
+// FindProcess finds the tab's process, which the other methods here need.
 func (p *Tab) FindProcess(tb testing.TB) {
 	tb.Helper()
 
-	// The process is the one that takes the CPU time of a script. The browser's own
-	// processes take some as well, but no more than milliseconds.
-	const enough, factor = 0.05, 4 // seconds
+	// The process is the one that takes the memory of a script.
+	const size = 32 << 20
 
-	for loops := 20_000_000; ; loops *= 2 {
-		before := cpuTimes(tb, p.page.browserProcess())
-		p.Eval(tb, fmt.Sprintf(`((sum) => { for (let i = 0; i < %d; i++) sum += Math.sqrt(i); return sum })(0)`, loops), nil)
+	before := memories(tb, p.page.browserProcess())
+	p.Eval(tb, fmt.Sprintf(`(window.memory = new Uint8Array(%d).fill(1)).length`, size), nil)
 
-		type usage struct {
-			pid     int
-			seconds float64
-		}
+	var grown []int
 
-		var used []usage
-
-		for pid, seconds := range cpuTimes(tb, p.page.browserProcess()) {
-			used = append(used, usage{pid, seconds - before[pid]})
-		}
-
-		slices.SortFunc(used, func(a, b usage) int { return cmp.Compare(b.seconds, a.seconds) })
-
-		if len(used) > 1 && used[0].seconds >= enough && used[0].seconds >= factor*used[1].seconds {
-			p.process = used[0].pid
-
-			return
-		}
-
-		if tb.Context().Err() != nil {
-			tb.Fatalf("%s: find the process of a tab: %v", p.kind, used)
+	after := memories(tb, p.page.browserProcess())
+	for pid, bytes := range after {
+		if bytes-before[pid] > size/2 {
+			grown = append(grown, pid)
 		}
 	}
+
+	p.Eval(tb, `delete window.memory`, nil)
+
+	if len(grown) != 1 {
+		tb.Fatalf("%s: find the process of a tab: processes %v take more memory; before: %v; after: %v", p.kind, grown, before, after)
+	}
+
+	p.process = grown[0]
 }
 
 func (p *Tab) signal(tb testing.TB, s syscall.Signal) {
@@ -97,8 +85,8 @@ func (p *Tab) signal(tb testing.TB, s syscall.Signal) {
 	}
 }
 
-// cpuTimes returns the CPU times of the descendants of a process, in seconds.
-func cpuTimes(tb testing.TB, root int) map[int]float64 {
+// memories returns the resident memory of the descendants of a process, in bytes.
+func memories(tb testing.TB, root int) map[int]int {
 	tb.Helper()
 
 	all, err := procfs.AllProcs()
@@ -119,15 +107,15 @@ func cpuTimes(tb testing.TB, root int) map[int]float64 {
 		}
 	}
 
-	times := map[int]float64{}
+	found := map[int]int{}
 
 	for pid, stat := range stats {
 		for parent := stat.PPID; parent > 1; parent = stats[parent].PPID {
 			if parent == root {
-				times[pid] = stat.CPUTime()
+				found[pid] = stat.ResidentMemory()
 			}
 		}
 	}
 
-	return times
+	return found
 }
