@@ -128,6 +128,10 @@ soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,0
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestDamagedFilesOfReplica$$' ./internal/cluster
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 
+.PHONY: soak-sources
+soak-sources: ## Publish 100,000 rows of an outbox through a cluster while nodes, the database and connections fail
+	SOAK_OUTBOX=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestOutboxLosesNothing$$' ./e2e/load
+
 .PHONY: bench
 bench: ## Compare peald with other servers (30 minutes) and write docs/benchmarks.md
 	$(GO) -C bench run ./compare -docs=../docs

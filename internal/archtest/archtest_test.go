@@ -263,6 +263,7 @@ func rules() []archtest.Rule {
 		{Path: "internal/hooktest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
+		{Path: "internal/sourcetest", TestOnly: true},
 	}
 }
 
