@@ -63,7 +63,7 @@ func (s *stream) run(ctx context.Context) error {
 		if !errors.Is(err, errLockLost) {
 			return stopped(ctx, err)
 		}
-		s.log.Warn("lock on stream lost", "stream", s.name)
+		s.log.Warn("source lost its lock", "stream", s.name)
 	}
 }
 
@@ -154,7 +154,7 @@ func (s *stream) join(ctx context.Context) error {
 
 	switch {
 	case err == nil:
-		s.log.Info("consumer group created", "stream", s.name, "group", s.cfg.Group, "after", start)
+		s.log.Info("source created its consumer group", "stream", s.name, "group", s.cfg.Group, "after", start)
 	case !goredis.HasErrorPrefix(err, "BUSYGROUP"):
 		return fmt.Errorf("creating the consumer group: %w", err)
 	}
@@ -226,7 +226,7 @@ func (s *stream) claim(ctx context.Context) error {
 		}
 		if len(parts) > 2 {
 			if deleted, _ := parts[2].([]any); len(deleted) > 0 {
-				s.log.Warn("entries were deleted before they were acknowledged", "stream", s.name, "entries", len(deleted))
+				s.log.Warn("source entries deleted too early", "stream", s.name, "entries", len(deleted))
 			}
 		}
 
