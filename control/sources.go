@@ -4,6 +4,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
@@ -47,4 +49,13 @@ func (s *Service) sourceMessages() (all []*pealv1.Source) {
 	}
 
 	return all
+}
+
+// timeMessage returns t as a message, or nil if t is zero.
+func timeMessage(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+
+	return timestamppb.New(t)
 }
