@@ -315,7 +315,7 @@ func TestInvalidSettings(t *testing.T) {
 		"number for a delay":         {nil, nil, "p.yaml", "hooks: [{url: 'https://a.example', delay: 5}]\n", []string{"hooks[0].delay: given a value (hidden", "want a duration such as"}},
 		"unknown kind of source":     {nil, nil, "p.yaml", "sources:\n  - {name: a, oracle: {url: x}}\n", []string{`sources[0]: given "oracle" in `, "p.yaml; want a section with some of name, map, postgres"}},
 		"misspelled part of source":  {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 'postgres://u:hunter2@h/d', dead_leter: x}}\n", []string{`sources[0].postgres: given "dead_leter" in `, "did you mean dead_letter?"}},
-		"unknown part of a map":      {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: x}, map: {audience: x}}\n", []string{`sources[0].map: given "audience" in `, "want a section with some of topic, user_id, everyone"}},
+		"unknown part of a map":      {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: x}, map: {audience: x}}\n", []string{`sources[0].map: given "audience" in `, "want a section with some of topic, topics, user_id, everyone"}},
 		"text for a source":          {nil, nil, "p.yaml", "sources: ['postgres://u:hunter2@h/d']\n", []string{"sources[0]: given a value (hidden because it may be a secret) in "}},
 		"sources that aren't JSON":   {nil, []string{"PEALD_SOURCES=postgres://u:hunter2@h/d"}, "", "", []string{"sources: given a value (hidden because it may be a secret) in PEALD_SOURCES; want a JSON list such as"}},
 		"number for a URL":           {nil, nil, "p.yaml", "sources:\n  - {name: a, postgres: {url: 5}}\n", []string{"sources[0].postgres.url: given a value (hidden"}},

@@ -71,7 +71,7 @@ func rules() []archtest.Rule {
 			Path:  "control/cloudevents",
 			May:   []string{"control/apierror"},
 			Never: []string{viper, otel},
-			Why:   "reading CloudEvents is independent of what becomes of them",
+			Why:   "reading CloudEvents is independent of what happens to them",
 		},
 		{
 			Path:  "control/apierror",

@@ -247,7 +247,7 @@ func (f filled) checkValues(t *testing.T, m *member, log *pealdtest.Log) {
 	got := slices.DeleteFunc(c.data(), func(data string) bool { return data == "end" })
 	for _, value := range got {
 		if !slices.Contains(f.values, value) {
-			t.Errorf("a client receives %q, which is none of %q", value, f.values)
+			t.Errorf("a client receives %q, want one of %q", value, f.values)
 		}
 	}
 	explained := len(log.With("level=ERROR", "retained values are lost"))+len(log.With("level=WARN", "values may be missing")) > 0
