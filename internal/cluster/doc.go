@@ -101,6 +101,20 @@
 // closed over several seconds, so that their clients reconnect to other nodes. If the
 // leader replies again before all of them are closed, the rest stay open.
 //
+// # Lost entries
+//
+// An event log can lose its last entries, be restored from a backup, or be used again
+// after the node has used another one. If it continued, it would repeat ids. Each node
+// therefore records, outside of JetStream's files, which event log it used last and how
+// far it has got. When it opens an event log, it compares the log with that record. If
+// the log has lost entries, it gets a new epoch: ids from earlier epochs are unknown, and
+// clients that resume from one get a reset.
+//
+// A record can't be relied on if the node runs on a copy of its directory, or if its
+// machine has crashed. A standalone node then assumes the worst. In a cluster, this may
+// have happened to all nodes, so the leader assumes the worst, and the others wait for
+// it.
+//
 // # Disk failures
 //
 // Once a write has failed, JetStream stops appending to the stream and no longer
