@@ -96,12 +96,13 @@ func (r *runner) note(err error, delay time.Duration) {
 	}
 
 	if unavailable, ok := errors.AsType[*UnavailableError](err); ok {
-		r.status.waiting(unavailable)
+		r.status.stopped(StateWaiting, unavailable)
 		r.log.Warn("source waiting for the cluster", "error", unavailable.Err)
 		return
 	}
 
-	r.status.failed(err)
+	r.status.counts.failures.Add(1)
+	r.status.stopped(StateFailed, err)
 	r.log.Warn("source failed", "error", err, "retry_in", delay.Round(time.Millisecond).String())
 }
 
