@@ -108,7 +108,7 @@ func (s *Service) localHooks() *pealv1.ListHooksResponse {
 	}
 
 	for _, h := range s.hooks.Status() {
-		resp.Hooks = append(resp.Hooks, &pealv1.Hook{
+		row := &pealv1.Hook{
 			Url:            h.URL,
 			Events:         h.Events,
 			Delay:          durationpb.New(h.Delay),
@@ -120,9 +120,16 @@ func (s *Service) localHooks() *pealv1.ListHooksResponse {
 			EventsDropped:  h.Dropped,
 			FailedRequests: h.Failed,
 			LastError:      h.LastError,
-			LastFailure:    timeMessage(h.LastFailure),
-			LastSuccess:    timeMessage(h.LastSuccess),
-		})
+		}
+		if !h.LastFailure.IsZero() {
+			row.LastFailureValue = &pealv1.Hook_LastFailure{LastFailure: timestamppb.New(h.LastFailure)}
+		}
+
+		if !h.LastSuccess.IsZero() {
+			row.LastSuccessValue = &pealv1.Hook_LastSuccess{LastSuccess: timestamppb.New(h.LastSuccess)}
+		}
+
+		resp.Hooks = append(resp.Hooks, row)
 	}
 
 	return resp
@@ -141,15 +148,6 @@ func (h HookState) message() pealv1.HookState {
 	default:
 		return pealv1.HookState_HOOK_STATE_UNSPECIFIED
 	}
-}
-
-// timeMessage returns nil for the zero time.
-func timeMessage(t time.Time) *timestamppb.Timestamp {
-	if t.IsZero() {
-		return nil
-	}
-
-	return timestamppb.New(t)
 }
 
 // nodeName returns the name of this node, or an empty string if clustering is disabled.

@@ -31,7 +31,7 @@ func TestHooks(t *testing.T) {
 			{
 				Url: "https://a.example/", State: pealv1.HookState_HOOK_STATE_SENDING, Node: "box-1", Events: []string{"user.online", "user.offline"},
 				Delay: durationpb.New(5 * time.Second), EventsSent: 12, LastError: "status 500", FailedRequests: 2,
-				LastSuccess: timestamppb.New(time.Now().Add(-time.Hour)),
+				LastSuccessValue: &pealv1.Hook_LastSuccess{LastSuccess: timestamppb.New(time.Now().Add(-time.Hour))},
 			},
 			{Url: "https://b.example/", State: pealv1.HookState_HOOK_STATE_FAILING, Delay: durationpb.New(0), Pending: 7, FailedRequests: 3, LastError: "re\x1bfused"},
 		}

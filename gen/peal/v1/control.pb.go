@@ -5894,13 +5894,16 @@ type Hook struct {
 	FailedRequests int64 `protobuf:"varint,10,opt,name=failed_requests,json=failedRequests,proto3" json:"failed_requests,omitempty"`
 	// The error of the last such request; empty if there was none.
 	LastError string `protobuf:"bytes,11,opt,name=last_error,json=lastError,proto3" json:"last_error,omitempty"`
-	// The time of that request; absent if there was none.
-	LastFailure *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3" json:"last_failure,omitempty"`
-	// The time of the last request that the receiver has accepted; absent if there
-	// was none.
-	LastSuccess   *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_success,json=lastSuccess,proto3" json:"last_success,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Types that are valid to be assigned to LastFailureValue:
+	//
+	//	*Hook_LastFailure
+	LastFailureValue isHook_LastFailureValue `protobuf_oneof:"last_failure_value"`
+	// Types that are valid to be assigned to LastSuccessValue:
+	//
+	//	*Hook_LastSuccess
+	LastSuccessValue isHook_LastSuccessValue `protobuf_oneof:"last_success_value"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *Hook) Reset() {
@@ -6010,19 +6013,60 @@ func (x *Hook) GetLastError() string {
 	return ""
 }
 
+func (x *Hook) GetLastFailureValue() isHook_LastFailureValue {
+	if x != nil {
+		return x.LastFailureValue
+	}
+	return nil
+}
+
 func (x *Hook) GetLastFailure() *timestamppb.Timestamp {
 	if x != nil {
-		return x.LastFailure
+		if x, ok := x.LastFailureValue.(*Hook_LastFailure); ok {
+			return x.LastFailure
+		}
+	}
+	return nil
+}
+
+func (x *Hook) GetLastSuccessValue() isHook_LastSuccessValue {
+	if x != nil {
+		return x.LastSuccessValue
 	}
 	return nil
 }
 
 func (x *Hook) GetLastSuccess() *timestamppb.Timestamp {
 	if x != nil {
-		return x.LastSuccess
+		if x, ok := x.LastSuccessValue.(*Hook_LastSuccess); ok {
+			return x.LastSuccess
+		}
 	}
 	return nil
 }
+
+type isHook_LastFailureValue interface {
+	isHook_LastFailureValue()
+}
+
+type Hook_LastFailure struct {
+	// The time of that request; absent if there was none.
+	LastFailure *timestamppb.Timestamp `protobuf:"bytes,12,opt,name=last_failure,json=lastFailure,proto3,oneof"`
+}
+
+func (*Hook_LastFailure) isHook_LastFailureValue() {}
+
+type isHook_LastSuccessValue interface {
+	isHook_LastSuccessValue()
+}
+
+type Hook_LastSuccess struct {
+	// The time of the last request that the receiver has accepted; absent if
+	// there was none.
+	LastSuccess *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_success,json=lastSuccess,proto3,oneof"`
+}
+
+func (*Hook_LastSuccess) isHook_LastSuccessValue() {}
 
 // TestHookRequest selects a webhook.
 type TestHookRequest struct {
@@ -6791,7 +6835,7 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x10ListHooksRequest\"]\n" +
 	"\x11ListHooksResponse\x12#\n" +
 	"\x05hooks\x18\x01 \x03(\v2\r.peal.v1.HookR\x05hooks\x12#\n" +
-	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\xee\x03\n" +
+	"\rmissing_nodes\x18\x02 \x03(\tR\fmissingNodes\"\x9e\x04\n" +
 	"\x04Hook\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\x12\x16\n" +
 	"\x06events\x18\x02 \x03(\tR\x06events\x12/\n" +
@@ -6806,9 +6850,11 @@ const file_peal_v1_control_proto_rawDesc = "" +
 	"\x0ffailed_requests\x18\n" +
 	" \x01(\x03R\x0efailedRequests\x12\x1d\n" +
 	"\n" +
-	"last_error\x18\v \x01(\tR\tlastError\x12=\n" +
-	"\flast_failure\x18\f \x01(\v2\x1a.google.protobuf.TimestampR\vlastFailure\x12=\n" +
-	"\flast_success\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\vlastSuccess\"#\n" +
+	"last_error\x18\v \x01(\tR\tlastError\x12?\n" +
+	"\flast_failure\x18\f \x01(\v2\x1a.google.protobuf.TimestampH\x00R\vlastFailure\x12?\n" +
+	"\flast_success\x18\r \x01(\v2\x1a.google.protobuf.TimestampH\x01R\vlastSuccessB\x14\n" +
+	"\x12last_failure_valueB\x14\n" +
+	"\x12last_success_value\"#\n" +
 	"\x0fTestHookRequest\x12\x10\n" +
 	"\x03url\x18\x01 \x01(\tR\x03url\"\xec\x01\n" +
 	"\x10TestHookResponse\x12\x10\n" +
@@ -7175,6 +7221,10 @@ func file_peal_v1_control_proto_init() {
 		(*RetainedAudience_Everyone)(nil),
 		(*RetainedAudience_UserId)(nil),
 		(*RetainedAudience_Topic)(nil),
+	}
+	file_peal_v1_control_proto_msgTypes[60].OneofWrappers = []any{
+		(*Hook_LastFailure)(nil),
+		(*Hook_LastSuccess)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
