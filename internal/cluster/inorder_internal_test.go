@@ -11,7 +11,7 @@ import (
 	"github.com/peald/peald/internal/broker"
 )
 
-// orderTest is an appender with messages of an order and of nobody else.
+// orderTest is an appender, and an order whose messages are submitted to it.
 type orderTest struct {
 	*appender
 
