@@ -43,9 +43,10 @@ type session struct {
 	group    string   // the consumer's priority group
 	headers  []string // that the mapping uses
 
-	queue      *sequencer // used by consume only, as are the next two
+	queue      *sequencer // used by consume only, as are the next three
 	last       snapshot
 	asked      time.Time // when last was read
+	pruned     uint64    // the floor up to which queue has forgotten settled messages
 	deliveries chan delivery
 	fetchError error // why fetch has ended; must be read only after deliveries is closed
 
@@ -216,8 +217,9 @@ func (s *session) publish(ctx context.Context, batch []delivery) error {
 		}
 	}
 	s.queue.settle(batch[:count])
-	if len(s.queue.settled) > 4*maxAckPending {
-		s.queue.prune(s.floor.Load())
+	if floor := s.floor.Load(); floor > s.pruned {
+		s.queue.prune(floor)
+		s.pruned = floor
 	}
 
 	return err

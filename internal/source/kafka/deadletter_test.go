@@ -86,7 +86,7 @@ func TestRejectedRecordsAreStored(t *testing.T) {
 }
 
 // TestRecordTooLargeForDeadLetterTopic checks that a record that can be stored nowhere
-// holds up no other.
+// blocks no other.
 func TestRecordTooLargeForDeadLetterTopic(t *testing.T) {
 	t.Parallel()
 	c := startBrokers(t)
