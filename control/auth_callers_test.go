@@ -65,6 +65,12 @@ func calls() map[string]call {
 
 			return errOf(stream.Recv())
 		}, "GET", "/v1/tail", "", true},
+		"PublishMessage": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.PublishMessage(ctx, &pealv1.PublishMessageRequest{Topics: []string{"news", "sports"}, Data: "hi"}))
+		}, "POST", "/v1/messages", `{"topics":["news","sports"],"data":"hi"}`, false},
+		"PublishBatch": {control.ScopePublish, func(ctx context.Context, c pealv1.ControlServiceClient) error {
+			return errOf(c.PublishBatch(ctx, &pealv1.PublishBatchRequest{Messages: []*pealv1.PublishMessageRequest{{Topics: []string{"news"}, Data: "hi"}}}))
+		}, "POST", "/v1/messages:batch", `{"messages":[{"topics":["news"],"data":"hi"}]}`, false},
 		"WhoAmI": {"none", func(ctx context.Context, c pealv1.ControlServiceClient) error {
 			return errOf(c.WhoAmI(ctx, &pealv1.WhoAmIRequest{}))
 		}, "GET", "/v1/whoami", "", false},

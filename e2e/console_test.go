@@ -193,6 +193,25 @@ func (p consolePage) testPublish(t *testing.T, alice, nobody *listener) {
 	p.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ")`)
 	alice.waitFor(t, "event: topic\ndata: the news\n")
 
+	// Several topics, and an excluded user.
+	p.Fill(t, "#publish-topics", "orders.7\n\norders.*")
+	p.Fill(t, "#publish-data", "to both")
+	p.Click(t, "#publish-form [type=submit]")
+	p.waitUntil(t, `all("#publish-topics-problem")[0].startsWith("topics[1] is the pattern") && document.activeElement.id === "publish-topics"`)
+	p.Fill(t, "#publish-topics", "orders.7\norders.8\n")
+	p.Click(t, "#publish-form [type=submit]")
+	p.waitUntil(t, `all("#publish-result")[0].startsWith("Sent to 1 stream as ") && all("#publish-topics-problem")[0] === ""`)
+	alice.waitFor(t, "event: topic\ndata: to both\n")
+	p.waitUntil(t, `all("#tail-list .badge")[0] === "topic · to topics news, orders.7, orders.8"`)
+	p.Fill(t, "#publish-exclude", "alice")
+	p.Fill(t, "#publish-data", "not to alice")
+	p.Click(t, "#publish-form [type=submit]")
+	p.waitUntil(t, `all("#tail-list .badge")[0] === "topic · to topics news, orders.7, orders.8 except user alice"`)
+	p.Click(t, "#publish-form [value=user]")
+	p.waitUntil(t, `["topics", "exclude"].every((name) => document.getElementById("publish-" + name + "-field").hidden)`)
+	p.act(t, "#topics tr[data-key=news]", "send")
+	p.waitUntil(t, `["topics", "exclude"].every((name) => document.getElementById("publish-" + name).value === "")`)
+
 	// Errors appear below their fields and don't touch the focus ring.
 	p.Fill(t, "#publish-event", "peald.reset")
 	p.Click(t, "#publish-form [type=submit]")

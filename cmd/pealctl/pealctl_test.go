@@ -70,15 +70,22 @@ func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {
 		return handle(ctx, req)
 	}))
 
+	d.addr = serve(t, d, opts...)
+
+	return d
+}
+
+// serve serves a control plane, and returns its address.
+func serve(t *testing.T, service pealv1.ControlServiceServer, opts ...grpc.ServerOption) (addr string) {
+	t.Helper()
 	server := grpc.NewServer(opts...)
-	pealv1.RegisterControlServiceServer(server, d)
+	pealv1.RegisterControlServiceServer(server, service)
 
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	d.addr = listener.Addr().String()
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = server.Serve(listener) })
 
@@ -87,7 +94,7 @@ func startDaemon(t *testing.T, opts ...grpc.ServerOption) *daemon {
 		wg.Wait()
 	})
 
-	return d
+	return listener.Addr().String()
 }
 
 func (d *daemon) Broadcast(_ context.Context, r *pealv1.BroadcastRequest) (*pealv1.BroadcastResponse, error) {

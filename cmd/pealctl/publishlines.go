@@ -46,12 +46,13 @@ func (s *session) publishLines(ctx context.Context, file string) (err error) {
 		return err
 	}
 
-	p := &linePublisher{session: s, stream: stream, cancel: cancel}
+	p := &linePublisher{session: s, stream: stream, cancel: cancel, interactive: size == 0}
 	if out := terminal(s.stderr); out != nil {
 		p.bar = startLineBar(out, size)
 	}
 	p.stalled = time.AfterFunc(s.timeout, p.giveUp)
 	p.stalled.Stop()
+	defer p.stalled.Stop()
 	err = p.run(ctx, input)
 	p.bar.stop(err == nil)
 	return p.report(err)
@@ -64,6 +65,8 @@ type linePublisher struct {
 	cancel  context.CancelCauseFunc
 	bar     *lineBar    // nil for none
 	stalled *time.Timer // cancels the call if no acknowledgement arrives
+
+	interactive bool // reading the input may block
 
 	mu        sync.Mutex
 	pending   []pendingLine // lines without a result, in order
@@ -93,12 +96,15 @@ func (p *linePublisher) run(ctx context.Context, input io.Reader) error {
 
 	for {
 		reply, err := p.stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
+		if errors.Is(err, io.EOF) {
 			return errors.Join(<-read, p.writeErr)
-		case err != nil:
-			// A blocked read from standard input can't be canceled, so don't wait for it.
-			if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		}
+		if err != nil {
+			p.cancel(err)
+			if !p.interactive { // a blocked read can't be canceled
+				<-read
+			}
+			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 				return cause
 			}
 			return err
@@ -222,6 +228,8 @@ func (p *linePublisher) report(err error) error {
 	}
 
 	switch n := len(p.pending); {
+	case err != nil && n == 1:
+		return fmt.Errorf("line %d may not have been published: %w", p.pending[0].number, err)
 	case err != nil && n > 0:
 		return fmt.Errorf("lines %d to %d may not have been published: %w", p.pending[0].number, p.pending[n-1].number, err)
 	case err != nil:

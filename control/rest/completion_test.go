@@ -74,6 +74,10 @@ func bodyOf(method, operation string) string {
 	switch operation {
 	case "ControlService_Broadcast", "ControlService_SendToUser", "ControlService_Publish":
 		return `{"data":"hi"}`
+	case "ControlService_PublishMessage":
+		return `{"topic":"x","data":"hi"}`
+	case "ControlService_PublishBatch":
+		return `{"messages":[{"topic":"x","data":"hi"}]}`
 	case "ControlService_CreateToken":
 		return `{"userId":"alice"}`
 	}
@@ -93,6 +97,9 @@ func queryOf(operation string) string {
 
 	return ""
 }
+
+// cloudEventsOperation is the only operation without an RPC.
+const cloudEventsOperation = "ControlService_PublishCloudEvents"
 
 func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 	t.Parallel()
@@ -115,7 +122,10 @@ func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 			}
 
 			body := bodyOf(method, operation.OperationID)
-			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%s",
+			if operation.OperationID == cloudEventsOperation {
+				body = event("1", `,"subject":"x","data":1`)
+			}
+			request := fmt.Sprintf("%s %s HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/cloudevents+json\r\nContent-Length: %d\r\n\r\n%s",
 				strings.ToUpper(method), pathVariable.ReplaceAllString(path, "x")+queryOf(operation.OperationID), len(body), body)
 
 			t.Run(operation.OperationID, func(t *testing.T) {

@@ -3,142 +3,50 @@ package load_test
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"strconv"
-	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/sourcetest"
 )
 
-// TestRedisLosesNothing adds entries to streams in Redis, which a cluster publishes, while
-// nodes, the event log's leader and Redis are killed and connections break. Each client
-// must receive all of its events exactly once and in order.
-//
-// SOAK_REDIS sets the number of entries. By default, the test is short.
+// TestRedisLosesNothing is like TestKafkaLosesNothing, with streams in Redis. SOAK_REDIS
+// sets the number of messages.
 func TestRedisLosesNothing(t *testing.T) {
 	t.Parallel()
 
-	entries, load := soakRecords(t, "SOAK_REDIS")
-	streams := []string{"events0", "events1", "events2", "events3"}
-
-	server := sourcetest.StartRedis(t)
-	source := &testedSource{name: "redis", server: server}
-	nodes := source.startNodes(t, server.Addr, func(addr string) map[string]any {
-		return map[string]any{"redis": map[string]any{"url": "redis://" + addr, "streams": streams, "delete": true}}
+	redis := sourcetest.StartRedis(t)
+	source := &testedSource{name: "redis", server: redis}
+	streams := []string{"events0", "events1"}
+	nodes := source.startNodes(t, redis.Addr, func(addr string) map[string]any {
+		return map[string]any{
+			"redis": map[string]any{"url": "redis://" + addr, "streams": streams, "delete": true},
+			"map":   map[string]string{"topic": "{field.topic}", "user_id": "{field.user}", "everyone": "{field.everyone}"},
+		}
 	})
-	w := openClusterWorld(t, nodes, load)
 
-	var (
-		running  sync.WaitGroup
-		produced atomic.Int64
-		done     atomic.Bool
-	)
-	audiences := audiencesOf(w)
-	for i, stream := range streams {
-		// Only one stream has messages for an audience, so that their order is known.
-		var own []string
-		for j := i; j < len(audiences); j += len(streams) {
-			own = append(own, audiences[j])
-		}
-		p := &redisProducer{world: w, audiences: own, produced: &produced}
-		running.Go(func() { server.Produce(w.publishing, stream, int(entries)/len(streams), p.entry) })
-	}
-	go func() {
-		running.Wait()
-		done.Store(true)
-	}()
-
-	started := time.Now()
-	empty := func() bool { return emptied(t.Context(), server, streams) }
-	source.disrupt(t, w, produced.Load, done.Load, func() bool { return recent(t.Context(), server, streams) })
-
-	running.Wait()
-	if !pealdtest.Eventually(2*time.Minute, empty) {
-		t.Error("not all entries are published")
-	}
-	w.finish(t)
-	t.Logf("%d entries in %s", produced.Load(), time.Since(started).Round(time.Second))
+	losesNothing(t, "SOAK_REDIS", source, &pausingServer{sourceServer: redis}, nodes, func() sender { return connectRedis(t, redis, streams) })
 }
 
-// redisProducer returns the entries of one stream.
-type redisProducer struct {
-	world     *clusterWorld
-	audiences []string
-	produced  *atomic.Int64 // entries of all streams that have been returned
+// connectRedis returns a sender that appends the messages for an audience to one of the
+// streams, so that they stay in order.
+func connectRedis(t *testing.T, server *sourcetest.Redis, streams []string) sender {
+	t.Helper()
 
-	entries [][]string
-	numbers map[string]int
-}
+	client := server.Client(t)
 
-// entry returns the fields of an entry. The same index returns the same fields.
-func (p *redisProducer) entry(i int) []string {
-	if i < len(p.entries) {
-		return p.entries[i]
-	}
-
-	if p.numbers == nil {
-		p.numbers = make(map[string]int)
-	}
-
-	audience := p.audiences[rand.IntN(len(p.audiences))]
-	p.numbers[audience]++
-
-	field, value := "user_id", audience
-	switch {
-	case audience == "everyone":
-		field, value = "everyone", "true"
-	case strings.HasPrefix(audience, "topic"):
-		field = "topic"
-	}
-	fields := []string{field, value, "data", fmt.Sprint(audience, " ", p.numbers[audience])}
-	p.entries = append(p.entries, fields)
-
-	// The entry will be stored, however often that fails.
-	p.produced.Add(1)
-	p.world.mu.Lock()
-	p.world.sent[audience] = p.numbers[audience]
-	p.world.mu.Unlock()
-
-	return fields
-}
-
-// emptied reports whether all streams are empty.
-func emptied(ctx context.Context, server *sourcetest.Redis, streams []string) bool {
-	return checkStreams(ctx, server, streams, func(oldest time.Time) bool { return oldest.IsZero() })
-}
-
-// recent reports whether the oldest entries of all streams are recent.
-func recent(ctx context.Context, server *sourcetest.Redis, streams []string) bool {
-	return checkStreams(ctx, server, streams, func(oldest time.Time) bool { return oldest.IsZero() || time.Since(oldest) < time.Second })
-}
-
-// checkStreams reports whether check returns true for the times of the oldest entries of
-// all streams, which are zero for empty streams.
-func checkStreams(ctx context.Context, server *sourcetest.Redis, streams []string, check func(oldest time.Time) bool) bool {
-	client := server.NewClient()
-	defer func() { _ = client.Close() }()
-
-	for _, stream := range streams {
-		first, err := client.XRangeN(ctx, stream, "-", "+", 1).Result()
-		if err != nil {
-			return false
+	return func(ctx context.Context, audience string, data []string) error {
+		entries := make([][]string, len(data))
+		for i, text := range data {
+			entries[i] = []string{"data", text}
+			for name, value := range audienceHeaders(audience) {
+				entries[i] = append(entries[i], name, value)
+			}
 		}
 
-		var oldest time.Time
-		if len(first) > 0 {
-			text, _, _ := strings.Cut(first[0].ID, "-")
-			milliseconds, _ := strconv.ParseInt(text, 10, 64)
-			oldest = time.UnixMilli(milliseconds)
+		stream := streams[len(audience)%len(streams)]
+		if err := sourcetest.AppendOnce(ctx, client, stream, data[0], entries...); err != nil {
+			return fmt.Errorf("append to %s: %w", stream, err)
 		}
-		if !check(oldest) {
-			return false
-		}
-	}
 
-	return true
+		return nil
+	}
 }

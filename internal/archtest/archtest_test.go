@@ -49,7 +49,7 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "daemon",
-			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/hooks", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/outbox", "internal/source/postgres"},
+			May:      []string{"control", "ssehttp", "internal/auth", "internal/broker", "internal/buildinfo", "internal/cluster", "internal/console", "internal/demo", "internal/hooks", "internal/jsclient", "internal/listen", "internal/presence", "internal/source", "internal/source/jetstream", "internal/source/kafka", "internal/source/outbox", "internal/source/postgres", "internal/source/redis"},
 			TestsMay: []string{"gen/peal/v1"},
 			Never:    []string{viper, otel},
 			Why:      "daemon builds all parts from a plain struct, for commands and for tests",
@@ -62,10 +62,16 @@ func rules() []archtest.Rule {
 		},
 		{
 			Path:     "control/rest",
-			May:      []string{"control/apierror", "gen/peal/v1"},
+			May:      []string{"control/apierror", "control/cloudevents", "gen/peal/v1"},
 			TestsMay: []string{"control", "internal/broker"}, // to serve real calls
 			Never:    []string{viper, otel},
 			Why:      "REST maps HTTP to gRPC calls and doesn't depend on how they are handled",
+		},
+		{
+			Path:  "control/cloudevents",
+			May:   []string{"control/apierror"},
+			Never: []string{viper, otel},
+			Why:   "reading CloudEvents is independent of what becomes of them",
 		},
 		{
 			Path:  "control/apierror",
@@ -128,8 +134,29 @@ func rules() []archtest.Rule {
 			Why:   "the outbox is a contract between writers, which need no daemon, and its reader",
 		},
 		{
+			Path:     "internal/source/jetstream",
+			May:      []string{"internal/source"},
+			TestsMay: []string{"internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
+			Path:     "internal/source/kafka",
+			May:      []string{"internal/source"},
+			TestsMay: []string{"internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
 			Path:     "internal/source/postgres",
 			May:      []string{"internal/source", "internal/source/outbox"},
+			TestsMay: []string{"daemon", "internal/broker"},
+			Never:    []string{viper, grpc},
+			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",
+		},
+		{
+			Path:     "internal/source/redis",
+			May:      []string{"internal/source"},
 			TestsMay: []string{"daemon", "internal/broker"},
 			Never:    []string{viper, grpc},
 			Why:      "a kind of source knows its server, and nothing of the other kinds or of the daemon",

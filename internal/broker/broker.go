@@ -227,7 +227,7 @@ func (b *Broker) Publish(ctx context.Context, m Message) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
-	receipt, posted, err := b.order(&m, e, ids, buf, placement{})
+	receipt, posted, err := b.order(&m, e, ids, buf, new(placement))
 	if !posted {
 		b.backlog.Release(int64(e.cost))
 	}
@@ -247,7 +247,7 @@ type placement struct {
 // order assigns e and its siblings a sequence number, unless it has one, appends them to
 // the history and posts them to the shards of their audiences. It reports whether any
 // shard got one.
-func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p placement) (r Receipt, posted bool, err error) {
+func (b *Broker) order(m *Message, e *event, ids *idFormat, buf []byte, p *placement) (r Receipt, posted bool, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {

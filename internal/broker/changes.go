@@ -120,7 +120,7 @@ func (b *Broker) CountTopics(names []string) []Topic {
 		b.mu.Lock()
 		for _, name := range batch {
 			t := Topic{Name: name}
-			if entry, ok := b.topics.byName.Get(&topic{name: name}); ok {
+			if entry, ok := b.topics.find(name); ok {
 				t.Subscribers = int(entry.subscribers)
 			}
 			topics = append(topics, t)

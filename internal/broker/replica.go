@@ -103,7 +103,7 @@ func (b *Broker) Apply(ctx context.Context, entry *Entry) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("waiting for shards to catch up: %w", err)
 	}
 
-	receipt, posted, err := b.order(m, e, ids, buf, placement{!entry.Own, entry.Verdict, entry.Retain, entry.RetainedByPolicy, entry.TopicsRetainedByPolicy})
+	receipt, posted, err := b.order(m, e, ids, buf, &placement{!entry.Own, entry.Verdict, entry.Retain, entry.RetainedByPolicy, entry.TopicsRetainedByPolicy})
 	if !posted {
 		b.backlog.Release(int64(e.cost))
 	}

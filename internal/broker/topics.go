@@ -101,6 +101,7 @@ func hasEmptyToken(name string) bool {
 // except for the groups, which their shards own.
 type topics struct {
 	byName *btree.BTreeG[*topic]
+	sought *topic // scratch space of find
 	// patterns holds all topics of streams that subscribe to at least one pattern.
 	// So a stream is either here or in the topics' groups, and is counted once.
 	patterns *gsl.GenericSublist[*Stream]
@@ -127,14 +128,21 @@ type topicGroup struct {
 func newTopics() topics {
 	return topics{
 		byName:   btree.NewG(32, func(a, b *topic) bool { return a.name < b.name }),
+		sought:   new(topic),
 		patterns: gsl.NewSublist[*Stream](),
 	}
+}
+
+// find returns the topic or pattern with the given name.
+func (t *topics) find(name string) (*topic, bool) {
+	t.sought.name = name
+	return t.byName.Get(t.sought)
 }
 
 // join subscribes st to its topics.
 func (t *topics) join(st *Stream, shards int) {
 	for i, name := range st.topics.names {
-		entry, ok := t.byName.Get(&topic{name: name})
+		entry, ok := t.find(name)
 		if !ok {
 			entry = &topic{name: name}
 			t.byName.ReplaceOrInsert(entry)
@@ -164,7 +172,7 @@ func (t *topics) join(st *Stream, shards int) {
 func (t *topics) leave(st *Stream) {
 	st.topics.left = true
 	for i, name := range st.topics.names {
-		entry, ok := t.byName.Get(&topic{name: name})
+		entry, ok := t.find(name)
 		if !ok {
 			continue
 		}
@@ -231,7 +239,7 @@ func page[E, R any](tree *btree.BTreeG[E], pivot E, prefix, after string, limit 
 // returns the number of streams. Groups may include streams of the user that the event
 // excludes.
 func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipients int, _ []delivery) {
-	if entry, ok := t.byName.Get(&topic{name: e.audience.name}); ok {
+	if entry, ok := t.find(e.audience.name); ok {
 		for i := range entry.groups {
 			if g := &entry.groups[i]; g.joined > 0 {
 				recipients += int(g.joined)
@@ -263,7 +271,7 @@ func (t *topics) subscribers(e *event, shards []*shard, mail []delivery) (recipi
 // alone returns parcels with an event for the streams that subscribe to its topic and to
 // nothing else, and the number of these streams.
 func (t *topics) alone(e *event, shards []*shard) (parcels []parcel, streams int) {
-	entry, ok := t.byName.Get(&topic{name: e.audience.name})
+	entry, ok := t.find(e.audience.name)
 	if !ok {
 		return nil, 0
 	}
@@ -280,7 +288,7 @@ func (t *topics) alone(e *event, shards []*shard) (parcels []parcel, streams int
 // eachOther calls f for every stream that subscribes to a topic and to anything else,
 // possibly more than once.
 func (t *topics) eachOther(name string, f func(*Stream)) {
-	if entry, ok := t.byName.Get(&topic{name: name}); ok {
+	if entry, ok := t.find(name); ok {
 		for _, st := range entry.several {
 			if !st.topics.left {
 				f(st)

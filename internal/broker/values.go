@@ -17,7 +17,7 @@ type startValues struct {
 // retain appends to dst the retained values for m, whose event is e with its siblings,
 // with fields of the given encoded size. It appends none if m isn't retained, and returns
 // a *RetainFullError if m must be rejected. The caller holds b.mu.
-func (b *Broker) retain(dst []*retainedValue, m *Message, e *event, size int, p placement) (values []*retainedValue, err error) {
+func (b *Broker) retain(dst []*retainedValue, m *Message, e *event, size int, p *placement) (values []*retainedValue, err error) {
 	r, limits := &b.retained, b.retained.limits
 	single := [1]*event{e}
 	events := single[:]
@@ -52,7 +52,7 @@ func (b *Broker) retain(dst []*retainedValue, m *Message, e *event, size int, p 
 }
 
 // retainedByPolicy reports whether a policy retains e. The caller holds b.mu.
-func (b *Broker) retainedByPolicy(e *event, p placement) bool {
+func (b *Broker) retainedByPolicy(e *event, p *placement) bool {
 	if !b.replica {
 		return b.history.policy(e.audience).retain()
 	}
@@ -64,7 +64,7 @@ func (b *Broker) retainedByPolicy(e *event, p placement) bool {
 
 // relink is retain for a message in a replica's log that the restored values already
 // include. The caller holds b.mu.
-func (b *Broker) relink(m *Message, events []*event, p placement) error {
+func (b *Broker) relink(m *Message, events []*event, p *placement) error {
 	r := &b.retained
 	retained := m.Retain || slices.ContainsFunc(events, func(e *event) bool { return b.retainedByPolicy(e, p) })
 	if retained && r.wasRejected(events[0].seq) {

@@ -130,11 +130,28 @@ func (w *world) draw(rt *rapid.T) broker.Message {
 			m.Data += last
 		}
 	}
+	w.drawFurther(rt, &m)
 	return m
 }
 
+// drawFurther draws further topics for a message to a topic, and a user who doesn't get
+// the message.
+func (w *world) drawFurther(rt *rapid.T, m *broker.Message) {
+	name, ok := m.Audience.Topic()
+	if ok && rapid.IntRange(0, 2).Draw(rt, "several") == 0 {
+		m.SetTopics(append([]string{name}, rapid.SliceOfN(rapid.SampledFrom([]string{"a", "a.b", "c", "d"}), 1, 3).Draw(rt, "topics")...))
+	}
+	if _, ok := m.Audience.User(); !ok && !m.Final && rapid.IntRange(0, 4).Draw(rt, "excludes") == 0 {
+		m.ExcludeUser = rapid.SampledFrom([]string{"alice", "bob"}).Draw(rt, "excluded")
+	}
+}
+
 func (w *world) submit(rt *rapid.T, s *submitted) {
-	s.retained = s.Retain || w.retains(s.node, s.Audience)
+	for _, a := range s.audiences() {
+		if s.Retain || w.retains(s.node, a) {
+			s.retainedFor = append(s.retainedFor, a)
+		}
+	}
 	var err error
 	if s.wait, err = w.members[s.node].Submit(w.t.Context(), s.Message); err != nil {
 		rt.Fatalf("node %d: submit: %v", s.node, err)

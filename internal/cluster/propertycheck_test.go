@@ -46,7 +46,7 @@ func (k *checker) prepare() {
 		}
 		if c.isStable() {
 			for key, v := range k.w.valuesAt(after) {
-				if v.must && k.r.wants(key.audience) {
+				if v.must && k.getsValue(key, v) {
 					k.required = append(k.required, v.seqs[0])
 				}
 			}
@@ -61,8 +61,14 @@ func (k *checker) prepare() {
 	k.required = slices.Compact(k.required)
 }
 
+// getsValue reports whether the client gets the first candidate for the value of a key.
+func (k *checker) getsValue(key valueKey, v candidates) bool {
+	excluded := k.w.source[k.w.id(v.seqs[0])][0].ExcludeUser
+	return k.r.wants(key.audience) && (excluded == "" || excluded != k.r.user)
+}
+
 func (k *checker) require(m broker.Tapped) {
-	if k.r.wants(m.Audience) && !isBrief(m.Data) {
+	if k.r.gets(m) && !isBrief(m.Data) {
 		k.required = append(k.required, sequence(m.ID))
 	}
 }
@@ -111,8 +117,8 @@ func (k *checker) check(at int) {
 func (k *checker) onEvent(at int, seq uint64, data string) {
 	m, ok := k.find(seq)
 	switch {
-	case !ok && seq <= k.w.begin: // from an earlier world
-	case !ok || m.Data != data || !k.r.wants(m.Audience):
+	case seq <= k.w.begin && (!ok || len(m.Topics) > 0 && m.Data == data): // from an earlier world, perhaps with some of its topics
+	case !ok || m.Data != data || !k.r.gets(m):
 		k.failf("event %d, %q, isn't one for the client", seq, data)
 	}
 	if seq <= k.pos {
@@ -123,8 +129,7 @@ func (k *checker) onEvent(at int, seq uint64, data string) {
 	k.received = append(k.received, seq)
 
 	// A replay doesn't end a stream that has only this topic if it goes on.
-	topic, _ := m.Audience.Topic()
-	mustEnd := isFinal(m) && (!k.r.isAlone() || seq > k.c.after.at && topic == k.r.topics[0])
+	mustEnd := isFinal(m) && (!k.r.isAlone() || seq > k.c.after.at && slices.Contains(audiencesOf(m), broker.ToTopic(k.r.topics[0])))
 	if mustEnd && at+1 < len(k.c.blocks) && k.c.blocks[at+1].kind != "end" {
 		k.failf("event %d is final, but %+v follows", seq, k.c.blocks[at+1])
 	}
@@ -133,9 +138,9 @@ func (k *checker) onEvent(at int, seq uint64, data string) {
 func (k *checker) onValue(seq uint64, data string) {
 	m, ok := k.find(seq)
 	switch {
-	case !ok || m.Data != data || !k.r.wants(m.Audience):
+	case !ok || m.Data != data || !k.r.gets(m):
 		k.failf("value %d, %q, isn't one for the client", seq, data)
-	case !slices.ContainsFunc(k.w.source[m.ID], func(s *submitted) bool { return s.retained }):
+	case !slices.ContainsFunc(k.w.source[m.ID], func(s *submitted) bool { return slices.ContainsFunc(s.retainedFor, k.r.wants) }):
 		k.failf("event %d isn't retained, and came before the position mark", seq)
 	case len(k.values) > 0 && seq <= k.values[len(k.values)-1]:
 		k.failf("value %d came after %v", seq, k.values)
@@ -165,12 +170,16 @@ func (k *checker) begin(seq uint64) {
 			return
 		}
 	}
+	var known []uint64
 	for key, v := range k.w.valuesAt(upTo) {
-		if v.must && v.seqs[0] <= seq && k.r.wants(key.audience) && !slices.Contains(k.values, v.seqs[0]) {
+		if v.must && v.seqs[0] <= seq && k.getsValue(key, v) && !slices.Contains(k.values, v.seqs[0]) {
 			k.failf("the mark %d came without the value %d, after %v", seq, v.seqs[0], k.values)
 		}
-		k.values = slices.DeleteFunc(k.values, func(got uint64) bool { return slices.Contains(v.seqs, got) })
+		if k.r.wants(key.audience) {
+			known = append(known, v.seqs...)
+		}
 	}
+	k.values = slices.DeleteFunc(k.values, func(got uint64) bool { return slices.Contains(known, got) })
 	if len(k.values) > 0 && (k.values[0] > seq || upTo == seq || k.c.isStable()) {
 		k.failf("%v weren't retained at %d", k.values, upTo)
 	}
@@ -200,7 +209,7 @@ func (k *checker) onReset(at int, b block) {
 func (k *checker) lost(held snapshot) bool {
 	return k.pos < k.w.begin || slices.ContainsFunc(k.w.log, func(m broker.Tapped) bool {
 		seq := sequence(m.ID)
-		return seq > k.pos && seq <= held.at && k.r.wants(m.Audience) && !held.holds(seq)
+		return seq > k.pos && seq <= held.at && k.r.wantsAny(m) && !held.holds(m, k.r.wants)
 	})
 }
 
@@ -208,12 +217,20 @@ func (k *checker) lost(held snapshot) bool {
 // that doesn't get that event.
 func (k *checker) onEnd(at int, b block) {
 	k.w.counts.Ends++
-	ends := func(m broker.Tapped) bool {
-		topic, _ := m.Audience.Topic()
-		return b.data == fmt.Sprintf(`{"topic":%q}`, topic) && k.r.wants(m.Audience) && isFinal(m)
+	isNamed := func(topic string) bool { return b.data == fmt.Sprintf(`{"topic":%q}`, topic) }
+	isFor := func(m broker.Tapped) bool {
+		return slices.ContainsFunc(audiencesOf(m), func(a broker.Audience) bool {
+			topic, ok := a.Topic()
+			return ok && isNamed(topic) && k.r.wants(a)
+		})
 	}
+	ends := func(m broker.Tapped) bool { return isFor(m) && isFinal(m) }
 	if !k.r.isAlone() {
-		if m, ok := k.find(k.pos); at > 0 && k.c.blocks[at-1].kind == "" && (ends(m) || !ok && k.pos <= k.w.begin) {
+		before := at - 1
+		for before > 0 && k.c.blocks[before].kind == "end" { // of another topic of the same message
+			before--
+		}
+		if m, ok := k.find(k.pos); before >= 0 && k.c.blocks[before].kind == "" && (ends(m) || k.pos <= k.w.begin && (!ok || len(m.Topics) > 0)) {
 			return
 		}
 		if len(k.received) > 0 || k.c.from > 0 && k.restarts == 0 {
@@ -229,8 +246,7 @@ func (k *checker) onEnd(at int, b block) {
 		if seq > max(k.pos, k.c.after.at) {
 			break
 		}
-		topic, _ := m.Audience.Topic()
-		if slices.Contains(k.r.topics, topic) && b.data == fmt.Sprintf(`{"topic":%q}`, topic) {
+		if isFor(m) && slices.ContainsFunc(k.r.topics, isNamed) {
 			ended = ends(m) && (seq <= k.pos || k.startsInPast() || isBrief(m.Data)) || ended && seq > k.pos
 		}
 	}
@@ -260,7 +276,7 @@ func (k *checker) checkStart() {
 	reset := c.blocks[0].kind == "reset"
 	var held []broker.Tapped // for the client
 	for _, m := range c.after.events {
-		if k.r.wants(m.Audience) {
+		if k.r.gets(m) {
 			held = append(held, m)
 		}
 	}
@@ -291,11 +307,11 @@ func (k *checker) checkSince(held []broker.Tapped, reset bool) {
 	early := true
 	for _, m := range k.w.log {
 		seq := sequence(m.ID)
-		if early = early && !m.At.Equal(c.start.at); m.At.Before(c.start.at) || seq > c.after.at || c.after.holds(seq) {
+		if early = early && !m.At.Equal(c.start.at); m.At.Before(c.start.at) || seq > c.after.at || c.after.holds(m, func(broker.Audience) bool { return true }) {
 			continue
 		}
 		may = true
-		must = must || k.r.wants(m.Audience) && !isBrief(m.Data)
+		must = must || k.r.gets(m) && !c.after.holdsAny(m, k.r) && !isBrief(m.Data)
 	}
 	if must = must || early; must && !reset || reset && !must && !may {
 		k.failf("the stream starts with a reset: %v", reset)

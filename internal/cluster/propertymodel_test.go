@@ -33,15 +33,17 @@ func (w *world) valuesAt(upTo uint64) map[valueKey]candidates {
 			break
 		}
 		sources := w.source[m.ID]
-		isRetained := func(s *submitted) bool { return s.retained }
-		if !slices.ContainsFunc(sources, isRetained) {
-			continue
+		for _, a := range audiencesOf(m) {
+			isRetained := func(s *submitted) bool { return slices.Contains(s.retainedFor, a) }
+			if !slices.ContainsFunc(sources, isRetained) {
+				continue
+			}
+			key, v := valueKey{a, sources[0].ConflateKey}, candidates{[]uint64{seq}, true}
+			if slices.ContainsFunc(sources, func(s *submitted) bool { return !isRetained(s) }) {
+				v = candidates{append(v.seqs, values[key].seqs...), false} // it is unknown which of them came first
+			}
+			values[key] = v
 		}
-		key, v := valueKey{m.Audience, sources[0].ConflateKey}, candidates{[]uint64{seq}, true}
-		if slices.ContainsFunc(sources, func(s *submitted) bool { return !s.retained }) {
-			v = candidates{append(v.seqs, values[key].seqs...), false} // it is unknown which of them came first
-		}
-		values[key] = v
 	}
 
 	for key, v := range values {
@@ -75,6 +77,13 @@ func (w *world) id(seq uint64) string {
 	return fmt.Sprint(epoch, "-", seq)
 }
 
+func toTopics(names []string) (all []broker.Audience) {
+	for _, name := range names {
+		all = append(all, broker.ToTopic(name))
+	}
+	return all
+}
+
 func isBrief(data string) bool { return strings.Contains(data, brief) }
 
 func isFinal(m broker.Tapped) bool { return strings.HasSuffix(m.Data, last) }
@@ -84,11 +93,13 @@ func (w *world) checkState(rt *rapid.T) {
 	want := w.valuesAt(1 << 63)
 	state, _ := w.members[0].broker.RetainedState()
 	for v := range state.Values() {
-		key := valueKey{v.Audience, v.ConflateKey}
-		if !slices.Contains(want[key].seqs, sequence(v.ID)) {
-			rt.Fatalf("%s is the retained value of %v, want one of %v", v.ID, key, want[key].seqs)
+		for _, a := range append([]broker.Audience{v.Audience}, toTopics(v.Topics)...) {
+			key := valueKey{a, v.ConflateKey}
+			if !slices.Contains(want[key].seqs, sequence(v.ID)) {
+				rt.Fatalf("%s is the retained value of %v, want one of %v", v.ID, key, want[key].seqs)
+			}
+			delete(want, key)
 		}
-		delete(want, key)
 	}
 	for key, v := range want {
 		if v.must {
@@ -116,7 +127,7 @@ func (w *world) checkReader(rt *rapid.T, r *reader) {
 	for _, s := range r.stops {
 		var latest broker.Tapped
 		for _, m := range w.log {
-			if seq := sequence(m.ID); m.Audience == broker.ToTopic(r.topics[0]) && (seq <= s.before || seq <= s.lastID) {
+			if seq := sequence(m.ID); slices.Contains(audiencesOf(m), broker.ToTopic(r.topics[0])) && (seq <= s.before || seq <= s.lastID) {
 				latest = m
 			}
 		}
@@ -137,9 +148,9 @@ func describe(blocks []block) string {
 func describeLog(w *world, r *reader) string {
 	var all []string
 	for _, m := range w.log {
-		if r.wants(m.Audience) {
+		if r.wantsAny(m) {
 			s := w.source[m.ID][0]
-			all = append(all, fmt.Sprintf("%d %v %q retained=%v final=%v", sequence(m.ID), m.Audience, m.Data, s.retained, s.Final))
+			all = append(all, fmt.Sprintf("%d %v %q retained=%v final=%v without %q", sequence(m.ID), audiencesOf(m), m.Data, s.retainedFor, s.Final, m.ExcludeUser))
 		}
 	}
 	return strings.Join(all, ", ")

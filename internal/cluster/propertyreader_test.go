@@ -95,6 +95,14 @@ func (r *reader) wants(a broker.Audience) bool {
 	return f.wants(a)
 }
 
+// wantsAny reports whether the client belongs to one of the audiences of a message.
+func (r *reader) wantsAny(m broker.Tapped) bool { return slices.ContainsFunc(audiencesOf(m), r.wants) }
+
+// gets reports whether the client must get a message.
+func (r *reader) gets(m broker.Tapped) bool {
+	return (m.ExcludeUser == "" || m.ExcludeUser != r.user) && r.wantsAny(m)
+}
+
 // isAlone reports whether the client subscribes to one topic alone.
 func (r *reader) isAlone() bool {
 	return len(r.topics) == 1 && !strings.ContainsAny(r.topics[0], "*>")
@@ -121,16 +129,26 @@ func (w *world) snapshot(rt *rapid.T, node int) (s snapshot) {
 	return s
 }
 
-// holds reports whether the history held an event.
-func (s snapshot) holds(seq uint64) bool {
-	_, found := slices.BinarySearchFunc(s.events, seq, func(m broker.Tapped, want uint64) int { return int(sequence(m.ID)) - int(want) })
-	return found
+// holds reports whether the history held a message for all of its audiences that are
+// wanted.
+func (s snapshot) holds(m broker.Tapped, wanted func(broker.Audience) bool) bool {
+	i, found := slices.BinarySearchFunc(s.events, sequence(m.ID), func(m broker.Tapped, want uint64) int { return int(sequence(m.ID)) - int(want) })
+	return found && !slices.ContainsFunc(audiencesOf(m), func(a broker.Audience) bool { return wanted(a) && !slices.Contains(audiencesOf(s.events[i]), a) })
+}
+
+// holdsAny reports whether the history held a message for any audience of the client.
+func (s snapshot) holdsAny(m broker.Tapped, r *reader) bool {
+	return slices.ContainsFunc(audiencesOf(m), func(a broker.Audience) bool {
+		return r.wants(a) && s.holds(m, func(wanted broker.Audience) bool { return wanted == a })
+	})
 }
 
 // isStable reports whether the history held the same events before and after the
 // connection was opened. What it held in between is only certain if it did.
 func (c *connection) isStable() bool {
-	return c.before.at == c.after.at && slices.EqualFunc(c.before.events, c.after.events, same)
+	return c.before.at == c.after.at && slices.EqualFunc(c.before.events, c.after.events, func(a, b broker.Tapped) bool {
+		return same(a, b) && slices.Equal(a.Topics, b.Topics)
+	})
 }
 
 // open opens a client's stream on a node, unless the node asks it to stop.

@@ -24,7 +24,7 @@ func (m *member) values() []string {
 	state, _ := m.broker.RetainedState()
 	var all []string
 	for v := range state.Values() {
-		all = append(all, fmt.Sprint(v.ID, " ", v.Audience, v.ConflateKey, " ", v.Data))
+		all = append(all, fmt.Sprint(v.ID, " ", v.Audience, v.Topics, v.ExcludeUser, v.ConflateKey, " ", v.Data))
 	}
 	return all
 }
@@ -60,7 +60,7 @@ func TestRetainedValuesOnAllNodes(t *testing.T) {
 	policy := brokerConfig()
 	policy.Topics = []broker.TopicPolicy{{Pattern: "p", Retain: true}}
 	members[1].broker.Reconfigure(policy)
-	byPolicy := broker.Message{Audience: broker.ToTopic("p"), Data: "by policy"}
+	byPolicy := broker.Message{Audience: broker.ToTopic("q"), Topics: []string{"p"}, Data: "by policy", ExcludeUser: "alice"}
 	byPolicy.IdempotencyKey = "key"
 	last := members[1].publish(t, byPolicy)
 	for _, m := range members {
@@ -72,6 +72,8 @@ func TestRetainedValuesOnAllNodes(t *testing.T) {
 	agree(t, members...)
 	for _, m := range members {
 		m.connect(t, broker.Subscription{Topics: []string{"*"}}).gets(t, "0", "1", "first 2", "2", "by policy")
+		m.connect(t, broker.Subscription{Topics: []string{"*"}, User: "alice"}).gets(t, "0", "1", "first 2", "2")
+		m.connect(t, broker.Subscription{Topics: []string{"q"}}).gets(t)
 	}
 
 	one := "1"
@@ -116,8 +118,13 @@ func TestRetainedValuesOutliveTheLog(t *testing.T) {
 			serving(t, m)
 			var last broker.Receipt
 			for i := range 300 {
-				last = m.publish(t, retained("t", fmt.Sprint(i), strings.Repeat("x", 3000)+fmt.Sprint(i)))
+				value := retained("t", fmt.Sprint(i), strings.Repeat("x", 3000)+fmt.Sprint(i))
+				if i%3 == 0 {
+					value.Topics, value.ExcludeUser = []string{"u", "v"}, "alice"
+				}
+				last = m.publish(t, value)
 			}
+			last = m.publish(t, retained("u", "0", "only for u"))
 			if kill {
 				saved(t, m, last)
 			}

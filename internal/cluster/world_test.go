@@ -45,12 +45,21 @@ type counts struct {
 type submitted struct {
 	broker.Message
 
-	node     int
-	retained bool // because of the message, or of its node's policy
-	wait     func(context.Context) (broker.Receipt, error)
-	receipt  broker.Receipt
-	err      error
-	unsure   bool // whether its node was restarted before the acknowledgment
+	node        int
+	retainedFor []broker.Audience // because of the message, or of its node's policy
+	wait        func(context.Context) (broker.Receipt, error)
+	receipt     broker.Receipt
+	err         error
+	unsure      bool // whether its node was restarted before the acknowledgment
+}
+
+// audiences returns all audiences of the message.
+func (s *submitted) audiences() []broker.Audience {
+	all := []broker.Audience{s.Audience}
+	for _, name := range s.Topics {
+		all = append(all, broker.ToTopic(name))
+	}
+	return all
 }
 
 // cleared is a removal of retained values, at an unknown position in a range.
@@ -82,7 +91,7 @@ func newWorld(t *testing.T, rt *rapid.T, members []*member, number int) *world {
 	for i := range members {
 		w.configure(i, nil)
 	}
-	for _, a := range audiences() {
+	for _, a := range append(audiences(), broker.ToTopic("d")) {
 		if _, ok := a.Topic(); ok {
 			members[0].publish(t, broker.Message{Audience: a, Data: "the topic hasn't ended"})
 		}
@@ -241,7 +250,7 @@ func (w *world) checkLog(rt *rapid.T) {
 			continue
 		}
 		i, ok := index[s.receipt.ID]
-		if !ok || log[i].Audience != s.Audience || log[i].Data != s.Data {
+		if !ok || !slices.Equal(audiencesOf(log[i]), s.audiences()) || log[i].ExcludeUser != s.ExcludeUser || log[i].Data != s.Data {
 			rt.Fatalf("%q to %v was acknowledged as %s, which is missing: %v", s.Data, s.Audience, s.receipt.ID, log)
 		}
 		w.source[s.receipt.ID] = append(w.source[s.receipt.ID], s)

@@ -2,15 +2,16 @@ package sourcetest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/peald/peald/internal/pealdtest"
 )
@@ -78,6 +79,9 @@ func StartSentinel(tb testing.TB, master *Redis) *Redis {
 func newRedis(tb testing.TB, addr string, args []string) *Redis {
 	tb.Helper()
 
+	// The library would write lines of its own to stderr.
+	logging.Disable()
+
 	r := &Redis{Addr: addr, program: pealdtest.Program(tb, "redis-server"), args: args}
 	tb.Cleanup(func() {
 		r.Kill()
@@ -134,42 +138,37 @@ func (r *Redis) NewClient() *goredis.Client {
 	return goredis.NewClient(&goredis.Options{Addr: r.Addr, Password: r.Password, MaxRetries: -1, DialerRetries: 1})
 }
 
-// Produce appends n entries to a stream, unless ctx ends first. Entry returns the fields
-// of an entry: its names and values alternate. If a connection fails, Produce finds out
-// whether the entry was stored, so that each is stored exactly once. It may ask for an
-// entry again.
-func (r *Redis) Produce(ctx context.Context, stream string, n int, entry func(i int) []string) {
-	client := r.NewClient()
-	defer func() { _ = client.Close() }()
+// AppendOnce appends entries to a stream exactly once, no matter how often connections
+// fail, or returns an error if ctx ends first. An entry's fields are names and values that
+// alternate. Key must be different for each call.
+func AppendOnce(ctx context.Context, client *goredis.Client, stream, key string, entries ...[]string) error {
+	pause := time.NewTicker(20 * time.Millisecond)
+	defer pause.Stop()
 
-	counter := "produced:" + stream
-
-	for i := 0; i < n; {
-		values := entry(i)
-		_, err := client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
-			p.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: values})
-			p.Set(ctx, counter, i+1, 0)
-
+	for key = "appended:" + key; ; {
+		done, err := client.Exists(ctx, key).Result()
+		if err == nil && done == 1 {
 			return nil
-		})
+		}
+
 		if err == nil {
-			i++
-			continue
+			_, err = client.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+				p.Set(ctx, key, "", 0)
+				for _, fields := range entries {
+					p.XAdd(ctx, &goredis.XAddArgs{Stream: stream, Values: fields})
+				}
+
+				return nil
+			})
+		}
+		if err == nil {
+			return nil
 		}
 
-		// The entry is stored if the counter is.
-		stored := i
-		pealdtest.Eventually(patience, func() bool {
-			var err error
-			if stored, err = client.Get(ctx, counter).Int(); errors.Is(err, goredis.Nil) {
-				stored, err = 0, nil
-			}
-
-			return err == nil || ctx.Err() != nil
-		})
-		if ctx.Err() != nil {
-			return
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %w", ctx.Err(), err)
+		case <-pause.C:
 		}
-		i = stored
 	}
 }

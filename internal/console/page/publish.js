@@ -28,6 +28,8 @@ export class Publisher {
   to(kind, name) {
     this.#form.elements.to.value = kind;
     element("target").value = name;
+    element("topics").value = "";
+    element("exclude").value = "";
     this.#showAudience();
     element("form").scrollIntoView({ block: "nearest" });
     element("data").focus();
@@ -37,9 +39,17 @@ export class Publisher {
     return audiences[this.#form.elements.to.value];
   }
 
-  // Only topics end.
-  get #mayEnd() {
+  // Only topics end, and only they can be combined.
+  get #isTopic() {
     return this.#form.elements.to.value === "topic";
+  }
+
+  get #isUser() {
+    return this.#form.elements.to.value === "user";
+  }
+
+  get #topics() {
+    return element("topics").value.split("\n").filter((name) => name !== "");
   }
 
   get #message() {
@@ -48,7 +58,8 @@ export class Publisher {
       event: element("event").value,
       conflate_key: element("key").value,
       retain: element("retain").checked,
-      ...(this.#mayEnd && { final: element("final").checked }),
+      ...(this.#isTopic && { final: element("final").checked, topics: this.#topics }),
+      ...(!this.#isUser && { exclude_user_id: element("exclude").value }),
     };
   }
 
@@ -57,7 +68,9 @@ export class Publisher {
     element("target-field").hidden = !label;
     element("target-label").textContent = label ?? "";
     element("event").placeholder = type;
-    element("final-field").hidden = !this.#mayEnd;
+    element("final-field").hidden = !this.#isTopic;
+    element("topics-field").hidden = !this.#isTopic;
+    element("exclude-field").hidden = this.#isUser;
   }
 
   async #publish() {
@@ -84,15 +97,15 @@ export class Publisher {
 
   // showProblems displays each field's problem below the field.
   #showProblems(fields) {
-    const inputs = { data: "data", event: "event", conflate_key: "key", [this.#audience.field]: "target" };
+    const inputs = { data: "data", event: "event", conflate_key: "key", topics: "topics", exclude_user_id: "exclude", [this.#audience.field]: "target" };
     element("problem").textContent = "";
-    for (const input of ["data", "event", "key", "target"]) {
+    for (const input of ["data", "event", "key", "topics", "exclude", "target"]) {
       element(input).ariaInvalid = null;
       element(`${input}-problem`).textContent = "";
     }
     let first = null;
     for (const [field, description] of Object.entries(fields)) {
-      const input = inputs[field];
+      const input = inputs[field.replace(/\[\d+\]$/, "")];
       if (!input) {
         element("problem").textContent = description;
         continue;

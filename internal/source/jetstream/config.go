@@ -35,7 +35,7 @@ type Config struct {
 	Consumer string
 	// Subjects are the consumer's filter; empty for all subjects of the stream.
 	Subjects []string
-	// Start is where a consumer starts that the Reader creates. The default is StartAll.
+	// Start determines where a consumer starts that the Reader creates. The default is StartAll.
 	Start string
 	// DeadLetter is the subject for messages that can't be published; empty for none. A
 	// stream must store it.

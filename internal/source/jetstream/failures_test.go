@@ -87,6 +87,42 @@ func TestFailuresAreNamed(t *testing.T) {
 	}
 }
 
+// TestPermissions checks that the permissions in docs/sources.md suffice.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	publishing := []string{
+		"$JS.API.CONSUMER.INFO.ORDERS.peald", "$JS.API.CONSUMER.CREATE.ORDERS.peald", "$JS.API.CONSUMER.CREATE.ORDERS.peald.>",
+		"$JS.API.CONSUMER.MSG.NEXT.ORDERS.peald", "$JS.ACK.ORDERS.peald.>",
+		"dead.orders", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.INFO.ORDERS", "$JS.API.CONSUMER.UNPIN.ORDERS.peald",
+	}
+	s := startServer(t, func(o *server.Options) {
+		o.Users = []*server.User{{Username: "admin", Password: password}, {Username: "peald", Password: password, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: publishing}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
+		}}}
+	})
+	js := connect(t, s, nats.UserInfo("admin", password))
+	createStream(t, js)
+	createStream(t, js, func(c *natsjs.StreamConfig) { c.Name, c.Subjects = "DEAD", []string{"dead.>"} })
+	publish(t, js, "orders.a", "one")
+	publish(t, js, "orders.a", "not UTF-8: \xff")
+
+	var p sourcetest.Publisher
+	src := from(withUser(t, s.ClientURL(), "peald", password), func(c *jetstream.Config) { c.DeadLetter, c.Subjects = "dead.orders", []string{"orders.a"} })
+	a := sourcetest.Start(t, "a", &p, src)
+	p.WaitFor(t, 1)
+	waitUntilAcknowledged(t, js)
+	b := sourcetest.Start(t, "b", &p, src)
+	b.WaitForState(t, source.StateStandby)
+	a.Stop()
+	publish(t, js, "orders.a", "two")
+	p.WaitFor(t, 2)
+	for _, n := range []*sourcetest.Node{a, b} {
+		if n.Status().Failures > 0 || len(n.Log.With("NATS error")) > 0 {
+			t.Errorf("a permission is missing:\n%s", n.Log)
+		}
+	}
+}
+
 func TestServerWithoutJetStream(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, func(o *server.Options) { o.JetStream = false })

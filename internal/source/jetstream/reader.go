@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func (c Config) NewReader(o source.Options) source.Reader { return &reader{c, o}
 // Run implements [source.Reader].
 func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	var denied denials
-	conn, err := r.connect(&denied)
+	conn, err := r.connect(ctx, &denied)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", r.cfg.hosts(), err)
 	}
@@ -75,12 +76,23 @@ func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	return denied.explain(s.consume(ctx))
 }
 
-// connect connects to one of the servers.
-func (r *reader) connect(denied *denials) (*nats.Conn, error) {
+// dialFunc implements [nats.CustomDialer].
+type dialFunc func(network, address string) (net.Conn, error)
+
+// Dial implements [nats.CustomDialer].
+func (f dialFunc) Dial(network, address string) (net.Conn, error) { return f(network, address) }
+
+// connect connects to one of the servers. The connection can't be opened again once ctx has
+// ended.
+func (r *reader) connect(ctx context.Context, denied *denials) (*nats.Conn, error) {
 	log := r.options.Logger
 	options := []nats.Option{
 		nats.Name("peald " + r.options.Node + " source " + r.options.Name),
 		nats.Timeout(connectTimeout),
+		nats.SetCustomDialer(dialFunc(func(network, address string) (net.Conn, error) {
+			dialer := net.Dialer{Timeout: connectTimeout}
+			return dialer.DialContext(ctx, network, address)
+		})),
 		nats.ReconnectWait(reconnectWait),
 		nats.MaxReconnects(maxReconnects),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {

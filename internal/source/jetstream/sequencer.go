@@ -103,13 +103,14 @@ func (q *sequencer) lose() {
 }
 
 // compare makes the sequencer complete if it has everything that is unacknowledged
-// according to the consumer's state, and reports whether it is complete.
+// according to a state of the consumer, and reports whether it is complete. The state may
+// be old.
 func (q *sequencer) compare(s snapshot) bool {
 	if q.complete {
 		return true
 	}
-	if s.pin != q.pin {
-		return false
+	if s.pin != q.pin || q.last < s.delivered {
+		return false // Deliveries are still on their way, at least.
 	}
 
 	known := 0

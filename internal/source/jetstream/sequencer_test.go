@@ -15,7 +15,7 @@ type model struct {
 	next     uint64              // the next message that hasn't been delivered
 	last     uint64              // consumer sequence
 	pending  map[uint64]struct{} // delivered and not acknowledged
-	expired  []uint64            // the part of pending that is to be delivered again
+	expired  []uint64            // the part of pending that will be delivered again
 	pin      string
 }
 

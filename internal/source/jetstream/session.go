@@ -43,7 +43,10 @@ type session struct {
 	group    string   // the consumer's priority group
 	headers  []string // that the mapping uses
 
-	queue      *sequencer // used by consume only
+	queue      *sequencer // used by consume only, as are the next three
+	last       snapshot
+	asked      time.Time // when last was read
+	pruned     uint64    // the floor up to which queue has forgotten settled messages
 	deliveries chan delivery
 	fetchError error // why fetch has ended; must be read only after deliveries is closed
 
@@ -69,7 +72,7 @@ func (s *session) consume(ctx context.Context) error {
 		return fmt.Errorf("read the consumer: %w", err)
 	}
 
-	s.deliveries = make(chan delivery)
+	s.deliveries = make(chan delivery, maxBatch)
 	go s.fetch(messages)
 	defer s.handOver(messages)
 
@@ -159,13 +162,18 @@ func (s *session) add(d delivery) {
 	}
 }
 
-// compare compares the queue with the consumer's state.
+// compare compares the queue with a recent state of the consumer.
 func (s *session) compare(ctx context.Context) error {
-	info, err := s.info(ctx)
-	if err != nil {
-		return err
+	if time.Since(s.asked) >= compareInterval {
+		info, err := s.info(ctx)
+		if err != nil {
+			return err
+		}
+		s.asked = time.Now()
+		s.last = snapshot{pinned(info), info.Delivered.Consumer, info.NumAckPending, info.Delivered.Stream, info.AckFloor.Stream}
 	}
-	if s.queue.compare(snapshot{pinned(info), info.Delivered.Consumer, info.NumAckPending, info.Delivered.Stream, info.AckFloor.Stream}) {
+
+	if s.queue.compare(s.last) {
 		s.state.set(s.sink, true)
 	}
 
@@ -209,8 +217,9 @@ func (s *session) publish(ctx context.Context, batch []delivery) error {
 		}
 	}
 	s.queue.settle(batch[:count])
-	if len(s.queue.settled) > 4*maxAckPending {
-		s.queue.prune(s.floor.Load())
+	if floor := s.floor.Load(); floor > s.pruned {
+		s.queue.prune(floor)
+		s.pruned = floor
 	}
 
 	return err

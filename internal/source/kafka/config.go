@@ -36,7 +36,7 @@ type Config struct {
 	// Group is the consumer group. All nodes of a cluster are members, and no other
 	// program may be.
 	Group string
-	// Start is where the group starts in a partition for which it has no committed
+	// Start determines where the group starts in a partition for which it has no committed
 	// offset. The default is StartEarliest.
 	Start string
 	// DeadLetter is the topic for records that can't be published; empty for none.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/peald/peald/internal/source"
 )
@@ -63,6 +64,12 @@ func (s *session) lag(ctx context.Context, admin *kadm.Client) (lag source.Lag, 
 		return lag, false, err
 	}
 	committed := s.client.CommittedOffsets()
+	var starts kadm.ListedOffsets
+	if s.earliest && s.hasUnread(committed) {
+		if starts, err = admin.ListStartOffsets(ctx, topics...); err != nil {
+			return lag, false, err
+		}
+	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -77,6 +84,8 @@ func (s *session) lag(ctx context.Context, admin *kadm.Client) (lag source.Lag, 
 			next = end.Offset // nothing has been read yet
 			if c, ok := committed[p.topic][p.number]; ok {
 				next = c.Offset
+			} else if start, ok := starts.Lookup(p.topic, p.number); ok && start.Err == nil {
+				next = start.Offset
 			}
 		}
 
@@ -87,6 +96,21 @@ func (s *session) lag(ctx context.Context, admin *kadm.Client) (lag source.Lag, 
 	}
 
 	return lag, len(s.partitions) > 0, nil
+}
+
+// hasUnread reports whether there is a partition from which nothing has been read, and for
+// which the group has no offset.
+func (s *session) hasUnread(committed map[string]map[int32]kgo.EpochOffset) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	for p, at := range s.partitions {
+		if _, ok := committed[p.topic][p.number]; !ok && at.next < 0 {
+			return true
+		}
+	}
+
+	return false
 }
 
 // topics returns the topics of the assigned partitions.

@@ -53,7 +53,7 @@ func (c Config) NewReader(o source.Options) source.Reader { return &reader{c, o}
 func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	s := &session{
 		sink: sink, log: r.options.Logger, name: r.options.Name, deadLetter: r.cfg.DeadLetter,
-		partitions: make(map[partition]*progress), headers: sink.Fields(),
+		partitions: make(map[partition]*progress), headers: sink.Fields(), earliest: r.cfg.Start != StartLatest,
 	}
 	client, err := r.connect(s)
 	if err != nil {

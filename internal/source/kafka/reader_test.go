@@ -148,7 +148,7 @@ func TestMemberWithoutPartitionsIsOnStandby(t *testing.T) {
 }
 
 // TestMemberThatCannotPublishGivesUpItsPartitions checks that a node without the cluster's
-// leader holds up nobody.
+// leader blocks nobody.
 func TestMemberThatCannotPublishGivesUpItsPartitions(t *testing.T) {
 	t.Parallel()
 	c := startBrokers(t, kfake.SeedTopics(2, topic))

@@ -33,6 +33,7 @@ type session struct {
 	name       string // of the source
 	deadLetter string
 	headers    []string // that the mapping uses, sorted
+	earliest   bool     // the group starts with the first record of a partition
 
 	mu         sync.Mutex
 	partitions map[partition]*progress // of the assigned partitions
@@ -46,7 +47,7 @@ type partition struct {
 // String returns the partition in Kafka's usual notation.
 func (p partition) String() string { return p.topic + "-" + strconv.Itoa(int(p.number)) }
 
-// progress is how far a partition has been read. It is guarded by session.mu.
+// progress holds how far a partition has been read. It is guarded by session.mu.
 type progress struct {
 	next   int64     // the first offset that isn't settled; -1 if unknown
 	oldest time.Time // when the oldest unsettled record of the last poll was written; zero if there is none

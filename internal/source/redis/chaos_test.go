@@ -31,8 +31,14 @@ func TestEntriesSurviveFailures(t *testing.T) {
 	var producing sync.WaitGroup
 	produced := make(chan struct{})
 	for _, stream := range streams {
+		client := s.Client(t)
 		producing.Go(func() {
-			s.Produce(t.Context(), stream, messages, func(i int) []string { return []string{"topic", stream, "data", fmt.Sprint(i)} })
+			for i := range messages {
+				key := fmt.Sprint(stream, " ", i)
+				if sourcetest.AppendOnce(t.Context(), client, stream, key, []string{"topic", stream, "data", fmt.Sprint(i)}) != nil {
+					return // the test has ended
+				}
+			}
 		})
 	}
 	go func() {

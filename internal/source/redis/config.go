@@ -139,6 +139,7 @@ func (Config) Schema() source.Schema {
 			Topic:          "{field.topic}",
 			UserID:         "{field.user_id}",
 			Everyone:       "{field.everyone}",
+			ExcludeUserID:  "{field.exclude_user_id}",
 			Event:          "{field.event}",
 			Data:           "{field.data}",
 			IdempotencyKey: "{field.idempotency_key}",
