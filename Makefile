@@ -129,7 +129,8 @@ soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,0
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 
 .PHONY: soak-sources
-soak-sources: ## Publish 100,000 messages from Kafka and from NATS while nodes and servers are killed and connections break (about 15 minutes)
+soak-sources: ## Publish 100,000 messages from an outbox, Kafka and NATS while nodes, servers and connections fail (about 25 minutes)
+	SOAK_OUTBOX=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestOutboxLosesNothing$$' ./e2e/load
 	SOAK_KAFKA=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestKafkaLosesNothing$$' ./e2e/load
 	SOAK_NATS=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestNATSLosesNothing$$' ./e2e/load
 

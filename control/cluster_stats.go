@@ -34,9 +34,6 @@ func (s *statsSum) label(node string, stats *pealv1.StatsResponse) {
 	for _, row := range stats.GetShards() {
 		row.Node = node
 	}
-	for _, source := range stats.GetSources() {
-		source.Node = node
-	}
 
 	if n := s.nodes[node]; n != nil {
 		n.Connections, n.Users = stats.GetTotal().GetConnections(), stats.GetUsers()

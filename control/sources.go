@@ -4,8 +4,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/timestamppb"
-
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
@@ -31,21 +29,19 @@ func (s *Service) sourceMessages() (all []*pealv1.Source) {
 	for _, status := range s.sources() {
 		m := &pealv1.Source{
 			Name:      status.Name,
+			Node:      s.nodeName(),
 			Kind:      status.Kind,
 			State:     pealv1.SourceState(pealv1.SourceState_value["SOURCE_STATE_"+strings.ToUpper(status.State)]),
 			Published: status.Published,
 			Rejected:  status.Rejected,
 			Failures:  status.Failures,
 			LastError: status.LastError,
+
+			OldestRecord: timeMessage(status.Oldest),
+			LastErrorAt:  timeMessage(status.LastErrorAt),
 		}
 		if status.Lag >= 0 {
 			m.Lag = &pealv1.Source_LagRecords{LagRecords: status.Lag}
-		}
-		if !status.Oldest.IsZero() {
-			m.OldestRecord = timestamppb.New(status.Oldest)
-		}
-		if !status.LastErrorAt.IsZero() {
-			m.LastErrorAt = timestamppb.New(status.LastErrorAt)
 		}
 		all = append(all, m)
 	}

@@ -37,18 +37,21 @@ func testConsole(t *testing.T, b *browsertest.Browser) {
 	}
 }
 
-// testConsoleNodes checks the table of nodes of a single-node cluster.
+// testConsoleNodes checks the tables of nodes and sources of a single-node cluster.
 func testConsoleNodes(t *testing.T, b *browsertest.Browser) {
 	t.Helper()
 
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
+		cfg.Sources = []daemon.Source{{Name: "outbox", Postgres: &daemon.PostgresSource{URL: "postgres://127.0.0.1:1/nowhere"}}}
 	})
 	d.WaitUntilReady(t)
 	page := openConsole(t, b, d)
 	page.waitUntil(t, `!document.getElementById("cluster").hidden && all("#nodes tr").length === 1`)
 	page.waitUntil(t, `all("#nodes tr")[0].includes("(this node)") && all("#nodes tr")[0].includes("serving") && all("#nodes tr")[0].includes("leader")`)
 	page.waitUntil(t, `all("#shards th")[0].endsWith("/0")`)
+	page.waitUntil(t, `!document.getElementById("source-list").hidden && all("#sources tr").length === 1 && all("#sources th")[0] === "outbox (postgres)"`)
+	page.waitUntil(t, `all("#sources td")[1] === "failed" && all("#sources td")[6].includes("connection refused")`)
 	page.wantQuiet(t)
 }
 

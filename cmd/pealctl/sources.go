@@ -8,7 +8,6 @@ import (
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/source/outbox"
@@ -54,7 +53,7 @@ func (s *session) printSources(ctx context.Context, c pealv1.ControlServiceClien
 	}
 	for _, source := range reply.GetSources() {
 		if source.GetLastError() != "" {
-			fmt.Fprintf(s.stdout, "%s, %s: %s\n", escaped(sourceOn(source)), ago(source.GetLastErrorAt(), now), escaped(source.GetLastError()))
+			fmt.Fprintf(s.stdout, "%s, %s: %s\n", escaped(sourceOn(source)), agoOf(source.GetLastErrorAt(), now), escaped(source.GetLastError()))
 		}
 	}
 	return nil
@@ -64,20 +63,17 @@ func sourceRows(reply *pealv1.StatsResponse, now time.Time) func(table.Writer) {
 	return func(t table.Writer) {
 		header(t, "source", "kind", "node", "state", "lag", "oldest", "published", "rejected", "failures")
 		for _, source := range reply.GetSources() {
-			node, lag, oldest := "-", "-", "-"
+			node, lag := "-", "-"
 			if source.GetNode() != "" {
 				node = escaped(source.GetNode())
 			}
 			if source.GetLag() != nil {
 				lag = fmt.Sprint(source.GetLagRecords())
 			}
-			if source.GetOldestRecord() != nil {
-				oldest = ago(source.GetOldestRecord(), now)
-			}
 			t.AppendRow(table.Row{
 				escaped(source.GetName()), escaped(source.GetKind()), node,
 				strings.ToLower(strings.TrimPrefix(source.GetState().String(), "SOURCE_STATE_")),
-				lag, oldest, source.GetPublished(), source.GetRejected(), source.GetFailures(),
+				lag, agoOf(source.GetOldestRecord(), now), source.GetPublished(), source.GetRejected(), source.GetFailures(),
 			})
 		}
 	}
@@ -89,11 +85,6 @@ func sourceOn(source *pealv1.Source) string {
 		return source.GetName()
 	}
 	return source.GetName() + " on " + source.GetNode()
-}
-
-// ago formats the time since at.
-func ago(at *timestamppb.Timestamp, now time.Time) string {
-	return max(now.Sub(at.AsTime()), 0).Round(100*time.Millisecond).String() + " ago"
 }
 
 func newSourceSchema(s *session) *cobra.Command {

@@ -28,5 +28,5 @@
 // A record is rejected if the mapping doesn't apply to it, or if the broker would never
 // accept its message. The Sink logs and counts it, and returns it to the Reader, which
 // stores it in the source's dead-letter destination, if there is one, before it
-// acknowledges the record. A rejected record holds up no other record.
+// acknowledges the record. A rejected record delays no other record.
 package source

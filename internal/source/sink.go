@@ -29,7 +29,7 @@ const (
 
 // Settled describes the records that a Reader may acknowledge.
 type Settled struct {
-	// Count is how many records are settled, counted from the first: they have been
+	// Count is the number of settled records, counted from the first: they have been
 	// published, now or earlier, or rejected.
 	Count int
 	// Rejected holds those among them that were rejected, in order. The Reader MUST store

@@ -12,8 +12,8 @@ import (
 // The bytes and fields of a Record belong to the Reader again once [Sink.Publish] has
 // returned.
 type Record struct {
-	// Origin is where the source has the record from: the table, the topic, the stream
-	// or the subject.
+	// Origin is the name of the table, the topic, the stream or the subject that the
+	// record comes from.
 	Origin string
 	// Partition is the unit of order within the source: each partition's records are
 	// passed to the Sink in order. It may be empty if there is only one.
@@ -109,7 +109,7 @@ func (e *SettingError) Error() string {
 type Lag struct {
 	// Records is the number of records that aren't settled yet; negative if unknown.
 	Records int64
-	// Since is when the oldest of them was written; zero if there is none, or if the
-	// time is unknown.
+	// Since is the time at which the oldest of them was written; zero if there is none,
+	// or if the time is unknown.
 	Since time.Time
 }

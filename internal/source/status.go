@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// State is what a source is doing.
+// State is the state of a source on this node.
 type State string
 
 // The states of a source.
@@ -27,7 +27,7 @@ const (
 type Status struct {
 	Name, Kind string
 	State      State
-	// Lag is what the Reader last reported. Lag.Records is negative if it is unknown, as
+	// Lag holds the Reader's last report. Lag.Records is negative if it is unknown, as
 	// on a node that doesn't read the source.
 	Lag Lag
 	// Published and Rejected count records since the daemon started.

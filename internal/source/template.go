@@ -24,7 +24,7 @@ type part struct {
 	raw  bool     // objects and arrays are allowed, for fromMember
 }
 
-// placeholder is what a placeholder stands for.
+// placeholder selects the value that a placeholder stands for.
 type placeholder uint8
 
 const (

@@ -77,8 +77,7 @@ func Schema(table, deadLetter []string) string {
 		"SEQUENCE_NAME", inSchema(name+"_id_seq"),
 		"NUMBER_FUNCTION", inSchema(TriggerFunction),
 		"NOTIFY_FUNCTION", inSchema("peald_outbox_notify"),
-		"NUMBER_TRIGGER", Quote([]string{name + "_number"}),
-		"NOTIFY_TRIGGER", Quote([]string{name + "_notify"}),
+		"SEQUENCE_ARGUMENT", name+"_id_seq",
 		"BUCKET", Bucket("new."),
 		"CHANNEL", Channel("tg_relid"),
 	).Replace(schema)
@@ -114,13 +113,13 @@ CREATE OR REPLACE FUNCTION NUMBER_FUNCTION() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock_shared(tg_relid::integer, BUCKET);
-    new.id := nextval(pg_get_serial_sequence(format('%I.%I', tg_table_schema, tg_table_name), 'id'));
+    new.id := nextval(format('%I.%I', tg_table_schema, tg_argv[0])::regclass);
     RETURN new;
 END
 $$;
 
-CREATE TRIGGER NUMBER_TRIGGER BEFORE INSERT ON TABLE_NAME
-    FOR EACH ROW EXECUTE FUNCTION NUMBER_FUNCTION();
+CREATE TRIGGER peald_outbox_number BEFORE INSERT ON TABLE_NAME
+    FOR EACH ROW EXECUTE FUNCTION NUMBER_FUNCTION('SEQUENCE_ARGUMENT');
 
 -- Wakes peald. Without this trigger, peald finds new rows within a second.
 CREATE OR REPLACE FUNCTION NOTIFY_FUNCTION() RETURNS trigger
@@ -131,7 +130,7 @@ BEGIN
 END
 $$;
 
-CREATE TRIGGER NOTIFY_TRIGGER AFTER INSERT ON TABLE_NAME
+CREATE TRIGGER peald_outbox_notify AFTER INSERT ON TABLE_NAME
     FOR EACH STATEMENT EXECUTE FUNCTION NOTIFY_FUNCTION();
 `
 

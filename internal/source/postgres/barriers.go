@@ -21,7 +21,7 @@ type holder struct {
 // ended. The caller therefore reads the largest visible id first, and then the holders.
 // Once all of these holders have ended, the bucket is complete up to that id.
 // Transactions that acquire the lock later get larger ids, so a steady load of
-// transactions doesn't hold up a bucket.
+// transactions doesn't block a bucket.
 type barriers struct {
 	complete [outbox.Buckets]int64 // the bucket's rows up to this id are all visible, or deleted
 	waiting  [outbox.Buckets]barrier

@@ -72,7 +72,7 @@ func checkBarriers(t *rapid.T) {
 		}
 	}
 
-	// Later transactions don't hold up earlier rows, even if there is always one.
+	// Later transactions don't delay earlier rows, even if there is always one.
 	wanted := s.largest()
 	b.advance(wanted, s.holders())
 	for range 2 {

@@ -85,7 +85,7 @@ func testColumns(t *testing.T, server *sourcetest.Postgres) {
 }
 
 // testRejectedRows checks that rows that can't be published are moved to the dead-letter
-// table, or deleted if there is none, and hold up no others.
+// table, or deleted if there is none, and delay no others.
 func testRejectedRows(t *testing.T, server *sourcetest.Postgres) {
 	t.Helper()
 

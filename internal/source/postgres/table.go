@@ -19,7 +19,7 @@ import (
 // that the two don't conflict as long as no table has this number.
 const lockClass = -0x7ea1d
 
-// table is what the reader knows about the outbox and the dead-letter table.
+// table describes the outbox and the dead-letter table.
 type table struct {
 	name       string // quoted
 	deadLetter string // quoted; empty if there is none
