@@ -35,6 +35,17 @@ type runner struct {
 	status    *status
 	stop      context.CancelFunc
 	done      chan struct{} // closed when the reader has stopped for good
+	removed   bool          // from the configuration; owned by the Manager
+}
+
+// hasStopped reports whether the reader has stopped for good.
+func (r *runner) hasStopped() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // newRunner returns a runner for s, whose counters continue from c.
