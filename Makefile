@@ -131,10 +131,11 @@ soak-cluster: ## Kill, stall and restart cluster nodes for ten minutes, with 3,0
 	SOAK_CLUSTER=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestClusterProperties$$' ./internal/cluster
 
 .PHONY: soak-sources
-soak-sources: ## Publish 100,000 messages from an outbox, Kafka and NATS while nodes, servers and connections fail (about 25 minutes)
+soak-sources: ## Publish 100,000 messages from an outbox, Kafka, NATS and Redis while nodes, servers and connections fail (about 35 minutes)
 	SOAK_OUTBOX=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestOutboxLosesNothing$$' ./e2e/load
 	SOAK_KAFKA=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestKafkaLosesNothing$$' ./e2e/load
 	SOAK_NATS=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestNATSLosesNothing$$' ./e2e/load
+	SOAK_REDIS=100000 $(GO) test -count=1 -timeout=0 -v -run='^TestRedisLosesNothing$$' ./e2e/load
 
 .PHONY: bench
 bench: ## Compare peald with other servers (30 minutes) and write docs/benchmarks.md

@@ -115,6 +115,17 @@ func (f Field) Sentence() string {
 	return name + " " + f.Problem
 }
 
+// Printable prepares a name that the caller chose for use in an error: it shortens the
+// name and makes it valid UTF-8.
+func Printable(name string) string {
+	const most = 80
+	if len(name) > most {
+		name = name[:most] + "…"
+	}
+
+	return strings.ToValidUTF8(name, "\uFFFD")
+}
+
 // Convertible is implemented by error types in other packages to define how callers
 // receive them.
 type Convertible interface {

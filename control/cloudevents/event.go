@@ -188,13 +188,13 @@ func (b *builder) contentType() string {
 
 // event returns the event. Invalid holds what has been found to be invalid so far.
 func (b *builder) event(invalid []apierror.Field) (Event, error) {
-	context := event.EventContextV1{}.AsV1()
+	attributes := event.EventContextV1{}.AsV1()
 	found := make(map[string]bool)
 
 	report := func(name, problem string) {
 		if !found[name] {
 			found[name] = true
-			invalid = append(invalid, apierror.Field{Name: printable(name), Problem: problem})
+			invalid = append(invalid, apierror.Field{Name: apierror.Printable(name), Problem: problem})
 		}
 	}
 
@@ -213,12 +213,12 @@ func (b *builder) event(invalid []apierror.Field) (Event, error) {
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(b.attributes)) {
-		if err := spec.V1.SetAttribute(context, name, b.attributes[name]); err != nil {
+		if err := spec.V1.SetAttribute(attributes, name, b.attributes[name]); err != nil {
 			report(name, fmt.Sprintf("is %.80q; want %s", b.attributes[name], wanted(name)))
 		}
 	}
 
-	for _, name := range slices.Sorted(maps.Keys(context.Validate())) {
+	for _, name := range slices.Sorted(maps.Keys(attributes.Validate())) {
 		report(name, fmt.Sprintf("is %.80q; want %s", b.attributes[name], wanted(name)))
 	}
 
@@ -230,7 +230,7 @@ func (b *builder) event(invalid []apierror.Field) (Event, error) {
 		return Event{}, apierror.Invalid(invalid[:min(len(invalid), apierror.MaxFields)]...)
 	}
 
-	return Event{context: context, data: b.data}, nil
+	return Event{context: attributes, data: b.data}, nil
 }
 
 // wanted describes the value that an attribute must have. It completes "want".
@@ -247,15 +247,4 @@ func wanted(name string) string {
 	default:
 		return "a valid " + name
 	}
-}
-
-// printable prepares a name that the caller chose for use in an error: it shortens the
-// name and makes it valid UTF-8.
-func printable(name string) string {
-	const most = 80
-	if len(name) > most {
-		name = name[:most] + "…"
-	}
-
-	return strings.ToValidUTF8(name, "\uFFFD")
 }

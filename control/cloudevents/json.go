@@ -27,7 +27,7 @@ const invalidKind jsontext.Kind = 0
 // fromBatch reads an array of up to maxBatch events (JSON event format, section 4).
 func fromBatch(body []byte, maxBatch int) ([]Read, error) {
 	// The events are checked one by one, so that an invalid one doesn't affect the others.
-	dec := jsontext.NewDecoder(bytes.NewReader(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
+	dec := jsontext.NewDecoder(bytes.NewBuffer(body), jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
 
 	if kind := dec.PeekKind(); kind != '[' && kind != invalidKind {
 		return nil, invalidRequest("the body is a JSON %s; want an array of events", nameOf(kind))
@@ -62,61 +62,35 @@ func fromBatch(body []byte, maxBatch int) ([]Read, error) {
 
 // fromJSON reads one event (JSON event format, section 3).
 func fromJSON(text []byte) (Event, error) {
-	// Names may repeat in the data, which isn't interpreted.
-	dec := jsontext.NewDecoder(bytes.NewReader(text), jsontext.AllowDuplicateNames(true))
-
-	if kind := dec.PeekKind(); kind != '{' && kind != invalidKind {
-		return Event{}, invalidRequest("the event is a JSON %s; want an object", nameOf(kind))
-	}
-
-	if _, err := dec.ReadToken(); err != nil {
-		return Event{}, notJSON("event", err)
+	members, err := readMembers(text)
+	if err != nil {
+		return Event{}, err
 	}
 
 	var (
 		b       builder
-		raw     = map[string]jsontext.Value{} // data and data_base64
+		raw     = make(map[string]jsontext.Value) // data and data_base64
+		seen    = make(map[string]bool)
 		invalid []apierror.Field
-		seen    = map[string]bool{}
 	)
 
-	for dec.PeekKind() != '}' {
-		token, err := dec.ReadToken()
-		if err != nil {
-			return Event{}, notJSON("event", err)
-		}
-
-		name := token.String()
-
-		value, err := dec.ReadValue()
-		if err != nil {
-			return Event{}, notJSON("event", err)
-		}
-
-		var problem string
+	for _, m := range members {
+		problem := ""
 
 		switch {
-		case seen[name]:
+		case seen[m.name]:
 			problem = apierror.MoreThanOnce
-		case name == dataMember || name == base64Member:
-			raw[name] = bytes.Clone(value)
+		case m.name == dataMember || m.name == base64Member:
+			raw[m.name] = m.value
 		default:
-			problem = b.setJSON(name, value)
+			problem = b.setJSON(m.name, m.value)
 		}
 
-		seen[name] = true
+		seen[m.name] = true
 
-		if problem != "" && len(invalid) < apierror.MaxFields {
-			invalid = append(invalid, apierror.Field{Name: name, Problem: problem})
+		if problem != "" {
+			invalid = append(invalid, apierror.Field{Name: apierror.Printable(m.name), Problem: problem})
 		}
-	}
-
-	if _, err := dec.ReadToken(); err != nil {
-		return Event{}, notJSON("event", err)
-	}
-
-	if err := checkEnd("event", dec); err != nil {
-		return Event{}, err
 	}
 
 	var field apierror.Field
@@ -125,6 +99,51 @@ func fromJSON(text []byte) (Event, error) {
 	}
 
 	return b.event(invalid)
+}
+
+// member is a member of a JSON object.
+type member struct {
+	name  string
+	value jsontext.Value
+}
+
+// readMembers reads the members of the object in text, which is an event.
+func readMembers(text []byte) ([]member, error) {
+	// Names may repeat in the data, which isn't interpreted.
+	dec := jsontext.NewDecoder(bytes.NewBuffer(text), jsontext.AllowDuplicateNames(true))
+
+	if kind := dec.PeekKind(); kind != '{' && kind != invalidKind {
+		return nil, invalidRequest("the event is a JSON %s; want an object", nameOf(kind))
+	}
+
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, notJSON("event", err)
+	}
+
+	var members []member
+
+	for dec.PeekKind() != '}' {
+		name, err := dec.ReadToken()
+		if err != nil {
+			return nil, notJSON("event", err)
+		}
+
+		m := member{name: name.String()}
+
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, notJSON("event", err)
+		}
+
+		m.value = value.Clone()
+		members = append(members, m)
+	}
+
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, notJSON("event", err)
+	}
+
+	return members, checkEnd("event", dec)
 }
 
 // setJSON sets the attribute that a member holds. An attribute that is null is absent.

@@ -137,7 +137,7 @@ func batchMessages(data []byte, batch *pealv1.PublishBatchRequest) (list jsontex
 			return nil, diagnose("body", data, batch)
 		}
 
-		field := apierror.Field{Name: printable(name.String())}
+		field := apierror.Field{Name: apierror.Printable(name.String())}
 
 		value, err := dec.ReadValue()
 

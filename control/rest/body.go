@@ -77,7 +77,7 @@ func (b *requestBody) checkEncodings(header http.Header) error {
 		header.Set("Accept-Encoding", "identity")
 
 		return unsupportedMediaType(
-			fmt.Sprintf("unsupported Content-Encoding %.80q; send the body without an encoding", printable(encoding)))
+			fmt.Sprintf("unsupported Content-Encoding %.80q; send the body without an encoding", apierror.Printable(encoding)))
 	}
 
 	return nil
@@ -220,7 +220,7 @@ func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error)
 
 		field := fieldNamed(message, key)
 		if field == nil {
-			invalid = append(invalid, apierror.Field{Name: printable(key), Problem: "is not a field of this call"})
+			invalid = append(invalid, apierror.Field{Name: apierror.Printable(key), Problem: "is not a field of this call"})
 			continue
 		}
 
@@ -265,7 +265,7 @@ func shownJSON(value json.RawMessage) string {
 		return "not JSON"
 	}
 
-	return printable(compact.String())
+	return apierror.Printable(compact.String())
 }
 
 // fieldNamed returns the field of message with the given JSON or proto name, or nil.
@@ -294,15 +294,4 @@ func requirement(field protoreflect.FieldDescriptor) string {
 	}
 
 	return "a value of type " + field.Kind().String()
-}
-
-// printable prepares a name that the caller chose for use in an error: it shortens the
-// name and makes it valid UTF-8.
-func printable(name string) string {
-	const most = 80
-	if len(name) > most {
-		name = name[:most] + "…"
-	}
-
-	return strings.ToValidUTF8(name, "\uFFFD")
 }

@@ -78,7 +78,7 @@ func newEventMapping(rawQuery string) (*eventMapping, error) {
 	case values[0] == "event":
 		m.whole = true
 	case values[0] != "data":
-		invalid = append(invalid, apierror.Field{Name: deliverParameter, Problem: fmt.Sprintf(`is %.80q; want "data" or "event"`, printable(values[0]))})
+		invalid = append(invalid, apierror.Field{Name: deliverParameter, Problem: fmt.Sprintf(`is %.80q; want "data" or "event"`, apierror.Printable(values[0]))})
 	}
 
 	delete(query, deliverParameter)
@@ -155,7 +155,7 @@ func (m *eventMapping) applyExtensions(event *cloudevents.Event, message *eventM
 
 	for _, name := range slices.Sorted(maps.Keys(extensions)) {
 		report := func(problem string) {
-			invalid = append(invalid, apierror.Field{Name: printable(name), Problem: problem})
+			invalid = append(invalid, apierror.Field{Name: apierror.Printable(name), Problem: problem})
 		}
 
 		field := fieldNamed(message.request, m.extensions[name])

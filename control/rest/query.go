@@ -184,12 +184,12 @@ func (c *queryCheck) parameters(query url.Values) (invalid []apierror.Field) {
 // parameter is invalid, a description of the problem.
 func (c *queryCheck) parameter(name string, values []string) (fieldName, problem string) {
 	if c.request == nil || c.request.ProtoReflect().Descriptor().Fields().Len() == 0 {
-		return printable(name), "is in the query, but this call has no query parameters"
+		return apierror.Printable(name), "is in the query, but this call has no query parameters"
 	}
 
 	field := fieldNamed(c.request, name)
 	if field == nil {
-		return printable(name), "is not a parameter of this call"
+		return apierror.Printable(name), "is not a parameter of this call"
 	}
 
 	name = field.TextName()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"reflect"
 	"slices"
 	"sync"
@@ -47,13 +48,15 @@ type Manager struct {
 	mu      sync.Mutex
 	wanted  []Source
 	runners []*runner // in the order of wanted, once Run has applied it
+
+	removed map[string]*runner // whose readers may not have stopped yet, by name; owned by Run
 }
 
 // NewManager returns a Manager without sources.
 func NewManager(cfg Config) *Manager {
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 
-	return &Manager{cfg: cfg, metrics: metrics(), changed: make(chan struct{}, 1)}
+	return &Manager{cfg: cfg, metrics: metrics(), changed: make(chan struct{}, 1), removed: make(map[string]*runner)}
 }
 
 // Reconfigure replaces the sources, which must be valid. Sources that are the same as
@@ -104,7 +107,8 @@ func (m *Manager) apply(ctx context.Context, running *sync.WaitGroup) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 
-	earlier := make(map[string]*runner, len(m.runners))
+	maps.DeleteFunc(m.removed, func(_ string, r *runner) bool { return r.hasStopped() })
+	earlier := m.removed
 	for _, r := range m.runners {
 		earlier[r.source.Name] = r
 	}
@@ -113,7 +117,7 @@ func (m *Manager) apply(ctx context.Context, running *sync.WaitGroup) {
 	for _, s := range m.wanted {
 		r := earlier[s.Name]
 		delete(earlier, s.Name)
-		if r == nil || !reflect.DeepEqual(r.source, s) {
+		if r == nil || r.removed || !reflect.DeepEqual(r.source, s) {
 			r = m.replace(ctx, running, r, s)
 		}
 		if r != nil {
@@ -121,9 +125,12 @@ func (m *Manager) apply(ctx context.Context, running *sync.WaitGroup) {
 		}
 	}
 
-	for _, r := range earlier {
-		r.stop()
-		m.cfg.Logger.Info("source removed", "source", r.source.Name)
+	for name, r := range earlier {
+		if !r.removed {
+			r.stop()
+			r.removed = true
+			m.cfg.Logger.Info("source removed", "source", name)
+		}
 	}
 	m.runners = next
 }

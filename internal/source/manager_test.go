@@ -313,6 +313,15 @@ func TestReload(t *testing.T) {
 			t.Errorf("started %v, running %v", starts, running)
 		}
 
+		// A source that is configured again while its reader is still stopping.
+		manager.Reconfigure(nil)
+		synctest.Wait()
+		manager.Reconfigure([]source.Source{a})
+		time.Sleep(time.Minute)
+		if starts["a"] != 3 || running["a"] != 1 {
+			t.Errorf("started %v, running %v after a source was configured again", starts, running)
+		}
+
 		manager.Reconfigure(nil)
 		time.Sleep(time.Minute)
 		if running["a"] != 0 || len(manager.Statuses()) != 0 {

@@ -35,6 +35,17 @@ type runner struct {
 	status    *status
 	stop      context.CancelFunc
 	done      chan struct{} // closed when the reader has stopped for good
+	removed   bool          // from the configuration; owned by the Manager
+}
+
+// hasStopped reports whether the reader has stopped for good.
+func (r *runner) hasStopped() bool {
+	select {
+	case <-r.done:
+		return true
+	default:
+		return false
+	}
 }
 
 // newRunner returns a runner for s, whose counters continue from c.
@@ -96,12 +107,13 @@ func (r *runner) note(err error, delay time.Duration) {
 	}
 
 	if unavailable, ok := errors.AsType[*UnavailableError](err); ok {
-		r.status.waiting(unavailable)
+		r.status.stopped(StateWaiting, unavailable)
 		r.log.Warn("source waiting for the cluster", "error", unavailable.Err)
 		return
 	}
 
-	r.status.failed(err)
+	r.status.counts.failures.Add(1)
+	r.status.stopped(StateFailed, err)
 	r.log.Warn("source failed", "error", err, "retry_in", delay.Round(time.Millisecond).String())
 }
 

@@ -101,15 +101,12 @@ func (s *status) published() {
 	}
 }
 
-// failed records a failure of the Reader.
-func (s *status) failed(err error) {
-	s.counts.failures.Add(1)
-
+// stopped records the state after the Reader has stopped because of err.
+func (s *status) stopped(state State, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.now.State = StateFailed
-	s.now.Lag = Lag{Records: -1}
+	s.now.State, s.now.Lag = state, Lag{Records: -1}
 	s.note(err)
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/outbox"
@@ -65,6 +66,7 @@ type session struct {
 	// have been published are deleted.
 	ctx context.Context
 
+	notified bool // rows may have been inserted since the last fetch
 	barriers barriers
 	passed   int64     // rows up to this id have been read and deleted
 	swept    time.Time // when passed was last ignored
@@ -76,14 +78,14 @@ func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	graceful, stop := source.WithGrace(ctx, grace)
 	defer stop()
 
-	conn, err := r.connect(ctx)
-	if err != nil {
+	s := &session{reader: r, sink: sink, ctx: graceful, passed: math.MinInt64}
+	if err := s.connect(ctx); err != nil {
 		return err
 	}
-	s := &session{reader: r, conn: conn, sink: sink, ctx: graceful, passed: math.MinInt64}
 	defer s.close()
 
-	if err := s.exec(settings); err != nil {
+	err := s.exec(settings)
+	if err != nil {
 		return fmt.Errorf("configuring the session: %w", err)
 	}
 	if s.table, err = s.inspect(); err != nil {
@@ -104,26 +106,29 @@ func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 	return s.read(ctx)
 }
 
-// connect opens a connection to a server that accepts writes.
-func (r *reader) connect(ctx context.Context) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(r.cfg.URL)
+// connect opens the connection.
+func (s *session) connect(ctx context.Context) error {
+	cfg, err := pgx.ParseConfig(s.reader.cfg.URL)
 	if err != nil {
-		return nil, errors.New("postgres.url isn't valid") // the error may contain parts of the password
+		return errors.New("postgres.url isn't valid") // the error may contain parts of the password
 	}
 
 	if cfg.ConnectTimeout == 0 {
 		cfg.ConnectTimeout = connectTimeout
 	}
 	if _, given := cfg.RuntimeParams["application_name"]; !given {
-		cfg.RuntimeParams["application_name"] = "peald " + r.name
+		cfg.RuntimeParams["application_name"] = "peald " + s.reader.name
 	}
 
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, connectError(err)
+	// One fetch serves any number of notifications, so they aren't queued. The function is
+	// called while the session reads from the connection.
+	cfg.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { s.notified = true }
+
+	if s.conn, err = pgx.ConnectConfig(ctx, cfg); err != nil {
+		return connectError(err)
 	}
 
-	return conn, nil
+	return nil
 }
 
 // close closes the connection, which releases the lock.
@@ -197,6 +202,7 @@ func (s *session) listen() error {
 // read publishes and deletes rows until ctx ends or something fails.
 func (s *session) read(ctx context.Context) error {
 	for {
+		s.notified = false
 		b, err := s.fetch()
 		if err != nil {
 			return err
@@ -213,8 +219,8 @@ func (s *session) read(ctx context.Context) error {
 		}
 
 		settled, err := s.publish(ctx, b.records)
-		if deleteErr := s.remove(b.ids[:settled.Count], settled.Rejected); deleteErr != nil {
-			return errors.Join(err, deleteErr)
+		if err := s.remove(b.ids[:settled.Count], settled.Rejected); err != nil {
+			return err
 		}
 		if err != nil {
 			return err
@@ -225,6 +231,10 @@ func (s *session) read(ctx context.Context) error {
 
 // awaitRows waits for a notification, or until it is time to look for rows anyway.
 func (s *session) awaitRows(ctx context.Context) error {
+	if s.notified {
+		return context.Cause(ctx)
+	}
+
 	interval := pollInterval
 	if s.barriers.pending() {
 		interval = pendingInterval
@@ -233,7 +243,7 @@ func (s *session) awaitRows(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, interval)
 	defer cancel()
 
-	_, err := s.conn.WaitForNotification(waiting)
+	err := s.conn.PgConn().WaitForNotification(waiting)
 	switch {
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

@@ -2,7 +2,9 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -41,18 +43,15 @@ func (r *reader) lagOf(ctx context.Context, client goredis.UniversalClient, stre
 
 	for _, name := range streams {
 		lag, err := r.streamLag(ctx, client, name)
-
-		switch {
-		case goredis.HasErrorPrefix(err, "NOGROUP"), goredis.HasErrorPrefix(err, "no such key"):
-			// The group hasn't been created yet.
-		case err != nil:
+		if isMissing(err) {
+			continue // the group hasn't been created yet
+		}
+		if err != nil {
 			return total, fmt.Errorf("stream %q: measuring the lag: %w", name, err)
 		}
 
-		if lag.Records < 0 || total.Records < 0 {
-			total.Records = -1
-		} else {
-			total.Records += lag.Records
+		if total.Records += lag.Records; lag.Records < 0 {
+			return source.Lag{Records: -1}, nil
 		}
 		if total.Since.IsZero() || !lag.Since.IsZero() && lag.Since.Before(total.Since) {
 			total.Since = lag.Since
@@ -63,53 +62,64 @@ func (r *reader) lagOf(ctx context.Context, client goredis.UniversalClient, stre
 }
 
 // streamLag returns the lag of one stream.
-func (r *reader) streamLag(ctx context.Context, client goredis.UniversalClient, name string) (lag source.Lag, err error) {
+func (r *reader) streamLag(ctx context.Context, client goredis.UniversalClient, name string) (source.Lag, error) {
 	group, err := r.group(ctx, client, name)
-	if err != nil || group == nil {
-		return lag, err
+	if err != nil {
+		return source.Lag{}, err
 	}
 
-	lag.Records = -1
-	if group.Lag >= 0 {
-		lag.Records = group.Lag + group.Pending
+	oldest, err := r.oldest(ctx, client, name, group)
+	if err != nil || oldest == "" {
+		return source.Lag{}, err
 	}
 
-	var oldest string
-	if group.Pending > 0 {
-		pending, err := client.XPending(ctx, name, r.cfg.Group).Result()
-		if err != nil {
-			return lag, err
-		}
-		oldest = pending.Lower
-	} else if group.Lag != 0 {
-		next, err := client.XRangeN(ctx, name, "("+group.LastDeliveredID, "+", 1).Result()
-		if err != nil {
-			return lag, err
-		}
-		if len(next) > 0 {
-			oldest = next[0].ID
-		}
-		if len(next) == 0 && lag.Records < 0 {
-			lag.Records = 0
-		}
+	lag := source.Lag{Records: group.Lag + group.Pending, Since: timeOf(oldest, time.Now())}
+	if group.Lag < 0 {
+		lag.Records = -1 // Redis can't determine it
 	}
-	lag.Since = timeOf(oldest, time.Now())
 
 	return lag, nil
 }
 
-// group returns the state of the consumer group of a stream, or nil if there is none.
-func (r *reader) group(ctx context.Context, client goredis.UniversalClient, name string) (*goredis.XInfoGroup, error) {
-	groups, err := client.XInfoGroups(ctx, name).Result()
-	if err != nil {
-		return nil, err
-	}
-
-	for i := range groups {
-		if groups[i].Name == r.cfg.Group {
-			return &groups[i], nil
+// oldest returns the id of the oldest entry that isn't acknowledged, or "".
+func (r *reader) oldest(ctx context.Context, client goredis.UniversalClient, name string, group goredis.XInfoGroup) (string, error) {
+	if group.Pending > 0 {
+		pending, err := client.XPending(ctx, name, r.cfg.Group).Result()
+		if err != nil {
+			return "", err
+		}
+		if pending.Lower != "" {
+			return pending.Lower, nil
 		}
 	}
 
-	return nil, nil
+	next, err := client.XRangeN(ctx, name, "("+group.LastDeliveredID, "+", 1).Result()
+	if err != nil || len(next) == 0 {
+		return "", err
+	}
+
+	return next[0].ID, nil
+}
+
+// errNoGroup is returned if a stream has no consumer group with the configured name.
+var errNoGroup = errors.New("there is no such consumer group")
+
+// isMissing reports whether err means that the stream or the consumer group is missing.
+func isMissing(err error) bool {
+	return errors.Is(err, errNoGroup) || goredis.HasErrorPrefix(err, "NOGROUP") || goredis.HasErrorPrefix(err, "no such key")
+}
+
+// group returns the state of the consumer group of a stream.
+func (r *reader) group(ctx context.Context, client goredis.UniversalClient, name string) (goredis.XInfoGroup, error) {
+	groups, err := client.XInfoGroups(ctx, name).Result()
+	if err != nil {
+		return goredis.XInfoGroup{}, err
+	}
+
+	i := slices.IndexFunc(groups, func(g goredis.XInfoGroup) bool { return g.Name == r.cfg.Group })
+	if i < 0 {
+		return goredis.XInfoGroup{}, errNoGroup
+	}
+
+	return groups[i], nil
 }

@@ -52,19 +52,16 @@ func hashTag(key string) string {
 // tryLock acquires the lock with the given key. Previous is the token with which this
 // reader last held it, or empty. Such a lock may still exist after a lost connection. It
 // gets a new token, because commands with the previous one may still be on their way to
-// the server. TryLock returns nil if another reader holds the lock.
-func tryLock(ctx context.Context, client goredis.UniversalClient, key, previous string) (*lock, error) {
-	l := &lock{client: client, key: key, token: rand.Text()}
+// the server. TryLock returns false if another reader holds the lock.
+func tryLock(ctx context.Context, client goredis.UniversalClient, key, previous string) (l *lock, ok bool, err error) {
+	l = &lock{client: client, key: key, token: rand.Text()}
 
 	acquired, err := acquireScript().Run(ctx, client, []string{key}, l.token, previous, lockTTL.Milliseconds()).Int()
 	if err != nil {
-		return nil, fmt.Errorf("acquiring the lock %q: %w", key, err)
-	}
-	if acquired == 0 {
-		return nil, nil
+		return nil, false, fmt.Errorf("acquiring the lock %q: %w", key, err)
 	}
 
-	return l, nil
+	return l, acquired != 0, nil
 }
 
 // keep extends the lock until ctx ends. It returns [errLockLost] if the lock was lost.

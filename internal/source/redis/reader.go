@@ -50,29 +50,10 @@ func (r *reader) Run(ctx context.Context, sink *source.Sink) error {
 		return err
 	}
 
-	// Closing the client is the only way to end a command that waits for entries.
-	closed := make(chan struct{})
-	unregister := context.AfterFunc(ctx, func() {
-		defer close(closed)
-		_ = waits.Close()
-	})
-	defer func() {
-		if unregister() {
-			_ = waits.Close()
-		} else {
-			<-closed
-		}
-	}()
-
-	return r.readAll(ctx, graceful, commands, waits, sink)
-}
-
-// readAll reads all streams until ctx ends or one of them fails. Commands that concern
-// what has been published get the context graceful.
-func (r *reader) readAll(ctx, graceful context.Context, commands, waits goredis.UniversalClient, sink *source.Sink) error {
 	group, ctx := errgroup.WithContext(ctx)
-	held := &heldStreams{sink: sink}
+	defer closeWith(ctx, waits)()
 
+	held := &heldStreams{sink: sink}
 	for i, name := range r.cfg.Streams {
 		s := &stream{
 			reader: r, name: name, commands: commands, waits: waits, sink: sink, held: held, graceful: graceful,
@@ -86,10 +67,28 @@ func (r *reader) readAll(ctx, graceful context.Context, commands, waits goredis.
 			return nil
 		})
 	}
-
 	group.Go(func() error { return r.reportLag(ctx, commands, held, sink) })
 
 	return group.Wait()
+}
+
+// closeWith closes client when ctx ends, or when the returned function is called, which
+// returns once the client is closed. Closing a client is the only way to end commands
+// that wait for entries.
+func closeWith(ctx context.Context, client goredis.UniversalClient) (stop func()) {
+	closed := make(chan struct{})
+	unregister := context.AfterFunc(ctx, func() {
+		defer close(closed)
+		_ = client.Close()
+	})
+
+	return func() {
+		if unregister() {
+			_ = client.Close()
+		} else {
+			<-closed
+		}
+	}
 }
 
 // heldStreams is the set of streams whose lock this reader holds.

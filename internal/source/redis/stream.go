@@ -42,7 +42,7 @@ type stream struct {
 
 	// graceful ends some time after the reader has been stopped, so that entries whose
 	// messages have been published are acknowledged.
-	graceful context.Context
+	graceful context.Context //nolint:containedctx // It differs from the one that the reader is stopped with.
 
 	lock    *lock
 	token   *string // the last lock's, which is kept while the reader isn't running
@@ -79,11 +79,11 @@ func stopped(ctx context.Context, err error) error {
 // acquire waits until this reader holds the stream's lock.
 func (s *stream) acquire(ctx context.Context) error {
 	for {
-		l, err := tryLock(ctx, s.commands, lockKey(s.name, s.cfg.Group), *s.token)
+		l, ok, err := tryLock(ctx, s.commands, lockKey(s.name, s.cfg.Group), *s.token)
 		if err != nil {
 			return err
 		}
-		if l != nil {
+		if ok {
 			s.lock, *s.token = l, l.token
 			return nil
 		}
@@ -137,7 +137,7 @@ func (s *stream) follow(ctx context.Context) error {
 			err = s.next(ctx)
 		}
 
-		if !goredis.HasErrorPrefix(err, "NOGROUP") {
+		if !isMissing(err) {
 			return err
 		}
 	}
@@ -160,16 +160,13 @@ func (s *stream) join(ctx context.Context) error {
 	}
 
 	group, err := s.group(ctx, s.commands, s.name)
-
-	switch {
-	case err != nil:
+	if err != nil {
 		return fmt.Errorf("reading the consumer group: %w", err)
-	case group == nil:
-		return errors.New("the consumer group was removed")
 	}
 	s.read = group.LastDeliveredID
+	s.tidy(ctx)
 
-	return s.tidy(ctx)
+	return nil
 }
 
 // start returns the id after which a new group reads the stream. If a group has been
@@ -196,14 +193,12 @@ func (s *stream) start(ctx context.Context) (string, error) {
 }
 
 // tidy removes the consumers of nodes that are gone. Failing to do so does no harm.
-func (s *stream) tidy(ctx context.Context) error {
+func (s *stream) tidy(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, tidyTime)
 	defer cancel()
 
 	removed, err := tidyScript().Run(ctx, s.commands, []string{s.name}, s.cfg.Group, consumerPrefix, s.consumer).Int()
 	s.log.Debug("idle consumers removed", "stream", s.name, "consumers", removed, "error", err)
-
-	return nil
 }
 
 // claim publishes the entries that were read, but not acknowledged, by an earlier reader
