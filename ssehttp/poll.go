@@ -256,10 +256,11 @@ type batchText struct {
 }
 
 type eventText struct {
-	ID    string `json:"id,omitempty"`
-	Event string `json:"event"`
-	Topic string `json:"topic,omitempty"`
-	Data  string `json:"data"`
+	ID     string   `json:"id,omitempty"`
+	Event  string   `json:"event"`
+	Topic  string   `json:"topic,omitempty"`
+	Topics []string `json:"topics,omitempty"`
+	Data   string   `json:"data"`
 }
 
 type resetText struct {
@@ -271,7 +272,7 @@ type resetText struct {
 func encodeBatch(b *broker.Batch) []byte {
 	text := batchText{Events: make([]eventText, len(b.Events)), Position: b.Position}
 	for i, e := range b.Events {
-		text.Events[i] = eventText{e.ID, e.Event, e.Topic, e.Data}
+		text.Events[i] = eventText{e.ID, e.Event, e.Topic, e.Topics, e.Data}
 	}
 	if b.Reset != nil {
 		text.Reset = &resetText{b.Reset.Reason, b.Reset.LastEventID}

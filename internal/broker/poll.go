@@ -40,6 +40,9 @@ type Polled struct {
 	Event, Data string
 	// Topic is the topic that the event was published to; empty for none.
 	Topic string
+	// Topics are the topics that the event was published to and the poll subscribes to,
+	// if there are several. The first of them is Topic.
+	Topics []string
 }
 
 // Reset reports that events after a client's position are missing.
@@ -84,7 +87,7 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 		}
 	}
 
-	batch = Batch{Events: append(valuesOf(r.values), decodeAll(r.events, st)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
+	batch = Batch{Events: append(valuesOf(r.values, st), decodeAll(r.events, st)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
 	if r.ended {
 		batch.addEnd(st.topics.names[0])
 	}
@@ -126,7 +129,7 @@ func (f *idFormat) of(seq uint64) string { return string(appendID(nil, f.epoch, 
 func decodeAll(events []*event, st *Stream) []Polled {
 	var all []Polled
 	for _, e := range events {
-		all = append(all, e.polled(e.audience))
+		all = append(all, e.polledBy(st))
 		if e.end() == nil {
 			continue
 		}
@@ -137,12 +140,21 @@ func decodeAll(events []*event, st *Stream) []Polled {
 	return all
 }
 
-// valuesOf decodes retained values.
-func valuesOf(events []*event) (all []Polled) {
+// valuesOf decodes retained values for st.
+func valuesOf(events []*event, st *Stream) (all []Polled) {
 	for _, e := range events {
-		all = append(all, e.polled(e.audience))
+		all = append(all, e.polledBy(st))
 	}
 	return all
+}
+
+// polledBy returns a published event in the form in which a poll receives it.
+func (e *event) polledBy(st *Stream) Polled {
+	p := e.polled(e.audience)
+	if topics := e.topicsFor(st); topics != nil {
+		p.Topic, p.Topics = topics[0], topics
+	}
+	return p
 }
 
 // polled returns an event to the given audience in the form in which polls receive it.

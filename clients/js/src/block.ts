@@ -5,8 +5,9 @@ export interface Block {
   id: string | undefined;
   type: string;
   data: string;
-  /** The topic, if the block comes from a poll. */
+  /** The topic, and several of them, if the block comes from a poll. */
   topic?: string;
+  topics?: readonly string[];
   /** Whether the data may be an envelope, because a stream with envelopes was requested. */
   envelope?: boolean;
 }
@@ -18,24 +19,25 @@ export type EventData = Omit<PealdEvent, "json">;
 export function eventOf(block: Block, retained: boolean): EventData {
   const base = { id: block.id ?? "", type: block.type, retained };
   const envelope = block.envelope ? unpack(block) : undefined;
-  if (!envelope) return { ...base, data: block.data, ...(block.topic !== undefined && audienceOf(block.topic)) };
+  if (!envelope) return { ...base, data: block.data, ...(block.topic !== undefined && audienceOf(block.topic, block.topics)) };
 
   const time = new Date(envelope.time);
   return {
     ...base,
     data: envelope.data,
-    ...(envelope.topic !== undefined ? audienceOf(envelope.topic)
+    ...(envelope.topic !== undefined ? audienceOf(envelope.topic, envelope.topics)
       : envelope.user ? { audience: "user" as const } : envelope.broadcast ? { audience: "broadcast" as const } : {}),
     ...(!Number.isNaN(time.getTime()) && { time }),
   };
 }
 
-function audienceOf(topic: string) {
-  return { topic, audience: "topic" as const };
+function audienceOf(topic: string, topics: readonly string[] | undefined) {
+  return { topic, ...(topics && { topics }), audience: "topic" as const };
 }
 
 interface Envelope {
   topic?: string;
+  topics?: string[];
   user?: boolean;
   broadcast?: boolean;
   event: string;

@@ -11,7 +11,7 @@ const patience = 10_000;
 
 /** The body of the response to a poll. */
 interface Batch {
-  events: { id?: string; event: string; topic?: string; data: string }[];
+  events: { id?: string; event: string; topic?: string; topics?: string[]; data: string }[];
   position: string;
   reset: { reason: string; last_event_id: string } | null;
 }
@@ -114,8 +114,8 @@ function blocksOf(batch: Batch): { blocks: Block[]; position: string } {
   }
   const blocks: Block[] = [];
   if (batch.reset) blocks.push({ id: undefined, type: "peald.reset", data: JSON.stringify(batch.reset) });
-  for (const { id, event, topic, data } of batch.events) {
-    blocks.push({ id, type: event, data, ...(topic !== undefined && { topic }) });
+  for (const { id, event, topic, topics, data } of batch.events) {
+    blocks.push({ id, type: event, data, ...(topic !== undefined && { topic }), ...(topics && { topics }) });
   }
   blocks.push({ id: batch.position || undefined, type: "peald.mark", data: "" });
   return { blocks, position: batch.position };
