@@ -35,11 +35,18 @@ type envelopeText struct {
 }
 
 // jointEnvelopes holds the events with envelopes for one message for several topics, by
-// the topics that they name. Streams that subscribe to the same topics share them. They
-// belong to a shard, and only as long as it doesn't envelop another such message.
+// the topics that they name. Streams that subscribe to the same topics share them, if they
+// need them in the same turn of their shard.
 type jointEnvelopes struct {
 	siblings *siblings
 	byTopics map[string]*event
+}
+
+// release drops the envelopes at the end of a turn.
+func (j *jointEnvelopes) release() {
+	if j.siblings != nil {
+		*j = jointEnvelopes{}
+	}
 }
 
 // envelop returns the event with an envelope for e, which must have been published. An

@@ -137,6 +137,7 @@ func (s *shard) run() {
 		s.takeMail()
 		s.advanceDrains()
 		s.flushSome()
+		s.envelopes.release()
 	}
 	s.shutDown()
 }
