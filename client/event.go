@@ -38,6 +38,7 @@ type Event struct {
 	// in a Reset and an End.
 	Audience Audience
 	Topic    string    // if Audience is ToTopic
+	Topics   []string  // all topics of the event to which the stream subscribes, if there are several
 	Time     time.Time // of publication
 }
 
@@ -146,6 +147,7 @@ func parseEnd(data []byte) (*End, error) {
 func (e *Event) open(data []byte) error {
 	var members struct {
 		Topic     *string    `json:"topic"`
+		Topics    []string   `json:"topics"`
 		User      *bool      `json:"user"`
 		Broadcast *bool      `json:"broadcast"`
 		Event     *string    `json:"event"`
@@ -164,7 +166,7 @@ func (e *Event) open(data []byte) error {
 
 	audiences := 0
 	if members.Topic != nil {
-		e.Audience, e.Topic = ToTopic, *members.Topic
+		e.Audience, e.Topic, e.Topics = ToTopic, *members.Topic, members.Topics
 		audiences++
 	}
 	if members.User != nil && *members.User {

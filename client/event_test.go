@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -29,7 +30,7 @@ func TestEnvelopes(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			want.ID, want.Type, want.Data, want.Time, want.Retained = "a-1", "x", "a\nb", at, true
 			for got, err := range (&server{replies: []reply{enveloped("x", text), ended()}}).subscribe(t, client.WithEnvelope()).Events() {
-				if err != nil || got != want {
+				if err != nil || !reflect.DeepEqual(got, want) {
 					t.Errorf("%s: got %+v, error %v, want %+v", text, got, err, want)
 				}
 			}

@@ -31,3 +31,8 @@ func ReencodeMessageToken(text string) (again string, ok bool) {
 
 	return token.String(), err == nil
 }
+
+// DecodeBatch decodes a request to publish a batch.
+func DecodeBatch(data []byte, batch *pealv1.PublishBatchRequest) error {
+	return decodeBatch(data, batch)
+}

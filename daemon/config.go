@@ -108,7 +108,7 @@ type REST struct {
 // Control configures who may call the control plane.
 type Control struct {
 	Tokens       []Token `mapstructure:"tokens" reload:"true" doc:"Tokens that callers must send, unless they have a client certificate (grpc.tls.client_ca_file). Each has a name, which is logged, and scopes: publish, read, data, tokens, admin; without scopes it has all of them. If the list is empty, no token is required." secret:"true"`
-	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message in a PublishStream counts as a call, but waits instead of being rejected. 0 means no limit."`
+	RateLimit    int     `mapstructure:"rate_limit" reload:"true" doc:"Calls that each token or certificate name may make per second, which is also the maximum burst. Callers without a name share one limit. Each message in a batch counts as a call. So does each message in a PublishStream, but it waits instead of being rejected. 0 means no limit."`
 	GuardMetrics bool    `mapstructure:"guard_metrics" doc:"Require a token with the read scope for /metrics too."`
 	Insecure     bool    `mapstructure:"insecure" reload:"true" doc:"Allow the control plane to listen beyond loopback without requiring a token or a certificate."`
 }

@@ -112,7 +112,7 @@ func historyMetrics() []metric {
 		gauge("retained_events", "Retained values.", func(r *reading) int64 { return int64(r.RetainedEvents) }),
 		gauge("retained_bytes", "Memory used by retained values, which retain.max_bytes limits.", func(r *reading) int64 { return int64(r.RetainedBytes) }),
 		replaysMetric("replay_events", "Replayed events per stream that started in the past."),
-		gauge("log_events", "Events in the history.", func(r *reading) int64 { return int64(r.LogEvents) }),
+		gauge("log_events", "Events in the history. An event for several topics counts once for each.", func(r *reading) int64 { return int64(r.LogEvents) }),
 		gauge("log_bytes", "Memory used by the history's events and index.", func(r *reading) int64 { return int64(r.LogBytes) }),
 		one(prometheus.GaugeValue, "log_age_seconds", "Age of the oldest event in the history.",
 			func(r *reading) float64 {

@@ -256,13 +256,14 @@ type batchText struct {
 // eventText is the JSON form of a [broker.Polled]. User, Broadcast and Time are empty
 // unless the client asked for envelopes.
 type eventText struct {
-	ID        string `json:"id,omitempty"`
-	Event     string `json:"event"`
-	Topic     string `json:"topic,omitempty"`
-	User      bool   `json:"user,omitempty"`
-	Broadcast bool   `json:"broadcast,omitempty"`
-	Data      string `json:"data"`
-	Time      string `json:"time,omitempty"`
+	ID        string   `json:"id,omitempty"`
+	Event     string   `json:"event"`
+	Topic     string   `json:"topic,omitempty"`
+	Topics    []string `json:"topics,omitempty"`
+	User      bool     `json:"user,omitempty"`
+	Broadcast bool     `json:"broadcast,omitempty"`
+	Data      string   `json:"data"`
+	Time      string   `json:"time,omitempty"`
 }
 
 type resetText struct {
@@ -277,6 +278,7 @@ func encodeBatch(b *broker.Batch, envelope bool) []byte {
 	for i, e := range b.Events {
 		written := &text.Events[i]
 		written.ID, written.Event, written.Data = e.ID, e.Event, e.Data
+		written.Topics = e.Topics
 		if topic, ok := e.Audience.Topic(); ok {
 			written.Topic = topic
 		}

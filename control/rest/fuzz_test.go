@@ -1,7 +1,9 @@
 package rest_test
 
 import (
+	"encoding/json"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/peald/peald/control"
@@ -20,6 +22,9 @@ func FuzzREST(f *testing.F) {
 	f.Add("POST", "/v1/tokens", "", `{"userId":"a","topics":[null,"\ud83e",[]]}`)
 	f.Add("GET", "/v1/users", "page_size[a]=1&prefix.x=1", "")
 	f.Add("POST", "/v1/tokens", "", `{"ttl":{"seconds":1},"ttl":null,"\ud800":[[[]]]}`)
+	f.Add("POST", "/v1/messages", "", `{"topics":["a","*",""],"excludeUserId":"\u0000","data":"x"}`)
+	f.Add("POST", "/v1/messages:batch", "", `{"messages":[{"topic":"a","data":"x"},{"topic":1,"topic":2},null,"\ud83e",[[]],{"\ud800":1}]}`)
+	f.Add("POST", "/v1/messages:batch", "", `{"message":[],"messages":{},"messages":[1],"\ud800":1}`)
 
 	s := startServer(f, control.Config{}, &fakeBroker{}, stubMinter{})
 
@@ -46,6 +51,32 @@ func FuzzREST(f *testing.F) {
 			if f := got.failure(t); f.message == "" || f.reason == "" || len(f.message) > 2000 {
 				t.Errorf("%s %q %q: response %s %s", method, path, body, got.Status, got.body)
 			}
+		case strings.HasPrefix(path, "/v1/messages:batch"):
+			checkResults(t, body, got.body)
 		}
 	})
+}
+
+// checkResults checks that a batch has one result for each of its messages.
+func checkResults(t *testing.T, batch, reply string) {
+	t.Helper()
+
+	var sent struct{ Messages []json.RawMessage }
+
+	var got struct {
+		Results []struct {
+			ID    string
+			Error *struct{ Message, Reason string }
+		}
+	}
+
+	if err := json.Unmarshal([]byte(reply), &got); err != nil || json.Unmarshal([]byte(batch), &sent) == nil && len(sent.Messages) != len(got.Results) {
+		t.Errorf("%q: %d results: %v", batch, len(got.Results), err)
+	}
+
+	for _, r := range got.Results {
+		if (r.ID == "") == (r.Error == nil) || r.Error != nil && (r.Error.Message == "" || r.Error.Reason == "" || len(r.Error.Message) > 2000) {
+			t.Errorf("%q: result %+v in %s", batch, r, reply)
+		}
+	}
 }

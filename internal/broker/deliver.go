@@ -21,7 +21,7 @@ func (s *shard) deliver(st *Stream, e *event) {
 // consumers.
 func (s *shard) enqueue(st *Stream, e *event) {
 	q := &st.queue
-	e = s.prepare(q.form, e)
+	e = s.prepare(st, e)
 	size := q.size(e)
 	full := int(q.bytes)+size > s.cfg.QueueBytes && q.len() > 0
 	if full && e.seq != 0 && !s.makeRoom(st, e) {
@@ -91,7 +91,7 @@ func (s *shard) dropOldest(st *Stream, n int) {
 		}
 		reset := resetEvent(newBlock(), "", "overflow", s.broker.id(last))
 		reset.gap = true
-		q.markGap(i, s.prepare(q.form, reset), &s.spare)
+		q.markGap(i, s.prepare(st, reset), &s.spare)
 	}
 
 	dropped := 0
@@ -267,7 +267,7 @@ func (s *shard) queueReplay(st *Stream, events []*event, cursor uint64) {
 func (s *shard) queueEvents(st *Stream, events ...*event) {
 	before := st.queue.bytes
 	for _, e := range events {
-		st.queue.push(s.prepare(st.queue.form, e), &s.spare)
+		st.queue.push(s.prepare(st, e), &s.spare)
 	}
 	s.counters.queuedBytes.Add(int64(st.queue.bytes - before))
 }

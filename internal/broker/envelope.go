@@ -3,6 +3,7 @@ package broker
 import (
 	"bytes"
 	"encoding/json"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,17 +25,55 @@ const envelopeOverhead = 200
 
 // envelopeText is the data of an event in an envelope.
 type envelopeText struct {
-	Topic     string `json:"topic,omitempty"`
-	User      bool   `json:"user,omitempty"`
-	Broadcast bool   `json:"broadcast,omitempty"`
-	Event     string `json:"event"`
-	Data      string `json:"data"`
-	Time      string `json:"time"`
+	Topic     string   `json:"topic,omitempty"`
+	Topics    []string `json:"topics,omitempty"`
+	User      bool     `json:"user,omitempty"`
+	Broadcast bool     `json:"broadcast,omitempty"`
+	Event     string   `json:"event"`
+	Data      string   `json:"data"`
+	Time      string   `json:"time"`
 }
 
-// envelop returns the event with an envelope for e, which must have been published.
+// jointEnvelopes holds the events with envelopes for one message for several topics, by
+// the topics that they name. Streams that subscribe to the same topics share them, if they
+// need them in the same turn of their shard.
+type jointEnvelopes struct {
+	siblings *siblings
+	byTopics map[string]*event
+}
+
+// release drops the envelopes at the end of a turn.
+func (j *jointEnvelopes) release() {
+	if j.siblings != nil {
+		*j = jointEnvelopes{}
+	}
+}
+
+// envelop returns the event with an envelope for e, which must have been published. An
+// envelope names several topics only for a stream that subscribes to them, since others
+// may not be allowed to know of them.
+func (s *shard) envelop(st *Stream, e *event) *event {
+	topics := e.topicsFor(st)
+	if topics == nil {
+		return s.envelopAlone(e)
+	}
+
+	joint := &s.envelopes
+	if of := e.siblings(); joint.siblings != of {
+		*joint = jointEnvelopes{of, make(map[string]*event)}
+	}
+	key := strings.Join(topics, "\x00")
+	in := joint.byTopics[key]
+	if in == nil {
+		in = &event{seq: e.seq, at: e.at, conflateKey: e.conflateKey, policy: e.policy, frame: s.envelopeFrame(e, topics)}
+		joint.byTopics[key] = in
+	}
+	return in
+}
+
+// envelopAlone returns the event with an envelope for e that names only the topic of e.
 // Shards that need it at the same time wait until the first of them has encoded it.
-func (s *shard) envelop(e *event) *event {
+func (s *shard) envelopAlone(e *event) *event {
 	v := e.envelope.Load()
 	for v == nil {
 		e.envelope.CompareAndSwap(nil, new(envelope))
@@ -44,7 +83,7 @@ func (s *shard) envelop(e *event) *event {
 	v.once.Do(func() {
 		in := &v.event
 		in.seq, in.at, in.conflateKey, in.policy = e.seq, e.at, e.conflateKey, e.policy
-		in.frame = s.envelopeFrame(e)
+		in.frame = s.envelopeFrame(e, nil)
 		v.size.Store(int32(len(in.frame.chunk)))
 		if !s.broker.keepCopy(e, len(in.frame.chunk)+envelopeOverhead) {
 			e.envelope.CompareAndSwap(v, nil)
@@ -53,10 +92,11 @@ func (s *shard) envelop(e *event) *event {
 	return &v.event
 }
 
-// envelopeFrame returns the frame of e with an envelope.
-func (s *shard) envelopeFrame(e *event) frame {
+// envelopeFrame returns the frame of e with an envelope, which names the given topics if
+// there are several.
+func (s *shard) envelopeFrame(e *event, topics []string) frame {
 	id, typ, data := e.fields()
-	text := envelopeText{Event: typ, Data: data, Time: timeText(e.at)}
+	text := envelopeText{Topics: topics, Event: typ, Data: data, Time: timeText(e.at)}
 	switch e.audience.kind {
 	case oneTopic:
 		text.Topic = e.audience.name
@@ -64,6 +104,9 @@ func (s *shard) envelopeFrame(e *event) frame {
 		text.User = true
 	default:
 		text.Broadcast = true
+	}
+	if topics != nil {
+		text.Topic = topics[0] // the history may hold e for another one only
 	}
 
 	s.scratch.Reset()
@@ -94,21 +137,21 @@ func timeText(at int64) string {
 	return time.Unix(0, at).UTC().Format(layout)
 }
 
-// prepare returns the event that a stream with the given form gets for e. If the form
-// includes gzip, it is packed.
-func (s *shard) prepare(f form, e *event) *event {
-	if !f.has(gzipped | enveloped) {
+// prepare returns the event that a stream gets for e. If the stream's form includes gzip,
+// it is packed.
+func (s *shard) prepare(st *Stream, e *event) *event {
+	if !st.queue.form.has(gzipped | enveloped) {
 		return e
 	}
-	return s.encode(f, e)
+	return s.encode(st, e)
 }
 
 // encode is prepare for a form that needs another encoding. It is separate so that prepare
 // can be inlined.
-func (s *shard) encode(f form, e *event) *event {
-	sent := e
+func (s *shard) encode(st *Stream, e *event) *event {
+	sent, f := e, st.queue.form
 	if f.has(enveloped) && e.seq != 0 {
-		sent = s.envelop(e)
+		sent = s.envelop(st, e)
 	}
 	if f.has(gzipped) {
 		s.pack(sent, e)

@@ -106,7 +106,7 @@ func BenchmarkEnvelopeFrame(b *testing.B) {
 			s := new(shard)
 			b.ReportAllocs()
 			for b.Loop() {
-				s.envelopeFrame(e)
+				s.envelopeFrame(e, nil)
 			}
 		})
 	}

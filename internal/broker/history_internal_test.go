@@ -252,7 +252,10 @@ func (m *historyModel) bytes(e *event) int {
 	for _, other := range m.held { // the bytes count once, for the first sibling
 		if other.siblings() == s {
 			if other == e {
-				n += len(e.frame.chunk) + siblingOverhead*cap(s.held)
+				n += len(e.frame.chunk)
+				for _, name := range s.topics {
+					n += siblingOverhead + len(name)
+				}
 			}
 			break
 		}

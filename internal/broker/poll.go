@@ -40,6 +40,9 @@ type Polled struct {
 	Event, Data string
 	// Audience is whom the event was published to. The end of a topic has that topic.
 	Audience Audience
+	// Topics are the topics that the event was published to and the poll subscribes to,
+	// if there are several. The first of them is the one in Audience.
+	Topics []string
 
 	at int64 // when the event was published, in Unix nanoseconds; 0 for the end of a topic
 }
@@ -95,7 +98,7 @@ func (p *Poll) Read() (batch Batch, answered bool, err error) {
 		}
 	}
 
-	batch = Batch{Events: append(valuesOf(r.values), decodeAll(r.events, st)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
+	batch = Batch{Events: append(valuesOf(r.values, st), decodeAll(r.events, st)...), Position: p.ids.of(p.cursor.seq), Reset: r.reset, Reason: Answered}
 	if r.ended {
 		batch.addEnd(st.topics.names[0])
 	}
@@ -137,7 +140,7 @@ func (f *idFormat) of(seq uint64) string { return string(appendID(nil, f.epoch, 
 func decodeAll(events []*event, st *Stream) []Polled {
 	var all []Polled
 	for _, e := range events {
-		all = append(all, e.polled(e.audience))
+		all = append(all, e.polledBy(st))
 		if e.end() == nil {
 			continue
 		}
@@ -148,12 +151,21 @@ func decodeAll(events []*event, st *Stream) []Polled {
 	return all
 }
 
-// valuesOf decodes retained values.
-func valuesOf(events []*event) (all []Polled) {
+// valuesOf decodes retained values for st.
+func valuesOf(events []*event, st *Stream) (all []Polled) {
 	for _, e := range events {
-		all = append(all, e.polled(e.audience))
+		all = append(all, e.polledBy(st))
 	}
 	return all
+}
+
+// polledBy returns a published event in the form in which a poll receives it.
+func (e *event) polledBy(st *Stream) Polled {
+	p := e.polled(e.audience)
+	if topics := e.topicsFor(st); topics != nil {
+		p.Audience, p.Topics = ToTopic(topics[0]), topics
+	}
+	return p
 }
 
 // polled returns an event to the given audience in the form in which polls receive it.

@@ -34,7 +34,8 @@ type shard struct {
 	pieces    [][]byte     // scratch space of flush
 	replayed  []*event     // scratch space of catchUp
 	scratch   bytes.Buffer // scratch space of gzipFrame and envelopeFrame
-	unflushed []*Stream    // have a Flusher that has accepted bytes
+	envelopes jointEnvelopes
+	unflushed []*Stream // have a Flusher that has accepted bytes
 
 	nextUnflushed int    // index of the next of them to flush
 	now           int64  // time of this turn, by Broker.steady
@@ -135,6 +136,7 @@ func (s *shard) run() {
 		s.takeMail()
 		s.advanceDrains()
 		s.flushSome()
+		s.envelopes.release()
 	}
 	s.shutDown()
 }

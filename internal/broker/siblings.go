@@ -13,6 +13,7 @@ import (
 // A sibling doesn't keep the others in memory, since they may leave the history earlier.
 type siblings struct {
 	pending atomic.Int32 // as in event, for all siblings
+	topics  []string     // of the message, in its order
 	ends    []topicEnd   // of all topics, if the message is final
 
 	// The fields below are guarded by Broker.mu.
@@ -29,12 +30,12 @@ type topicEnd struct {
 }
 
 // siblingOverhead is the approximate memory that each of several siblings adds to what
-// they share, in bytes.
-const siblingOverhead = 8
+// they share, in bytes, besides the name of its topic.
+const siblingOverhead = 24
 
 // addSiblings adds e's siblings for the other topics of m.
 func (e *event) addSiblings(m *Message) {
-	s := &siblings{events: make([]*event, 1, 1+len(m.Topics))}
+	s := &siblings{events: make([]*event, 1, 1+len(m.Topics)), topics: append([]string{m.Audience.name}, m.Topics...)}
 	s.events[0] = e
 	for i, name := range m.Topics {
 		x := &extra{exclude: m.ExcludeUser, index: int32(i + 1)}
@@ -75,19 +76,37 @@ func (s *siblings) posted(recipients int32) {
 	s.events = nil
 }
 
-// areFor reports whether one of the siblings is for the given topic. It must not be
-// called once they have been posted.
-func (s *siblings) areFor(topic string) bool {
-	return slices.ContainsFunc(s.events, func(e *event) bool { return e.isFor(topic) })
+// areFor reports whether one of the siblings is for the given topic.
+func (s *siblings) areFor(topic string) bool { return slices.Contains(s.topics, topic) }
+
+// topicsFor returns the topics of e's message that st subscribes to, in the message's
+// order, if there are several.
+func (e *event) topicsFor(st *Stream) (topics []string) {
+	s := e.siblings()
+	if s == nil || st.isAlone() {
+		return nil
+	}
+	for _, name := range s.topics {
+		if st.wants(ToTopic(name)) {
+			topics = append(topics, name)
+		}
+	}
+	if len(topics) < 2 {
+		return nil
+	}
+	return topics
 }
 
 // sharedBytes returns the bytes that the history counts for what e shares with its
 // siblings.
 func (e *event) sharedBytes() int {
 	s := e.extra.siblings
-	n := len(e.frame.chunk) + int(s.copyBytes) + siblingOverhead*cap(s.held)
+	n := len(e.frame.chunk) + int(s.copyBytes)
+	for _, name := range s.topics {
+		n += siblingOverhead + len(name)
+	}
 	for _, end := range s.ends {
-		n += len(end.event.frame.chunk) + len(end.topic.name) + eventOverhead
+		n += len(end.event.frame.chunk) + eventOverhead
 	}
 	return n
 }

@@ -115,7 +115,7 @@ func (m *queueModel) reconfigure(rt *rapid.T) { m.drawLimits(rt) }
 
 // size returns the number of bytes that e takes on the connection.
 func (m *queueModel) size(e *event) int {
-	m.shard.prepare(m.form, e)
+	m.shard.prepare(m.stream, e)
 	return len(e.in(m.form).bytes(m.form))
 }
 

@@ -17,17 +17,11 @@ type Tap struct {
 
 	// The fields below are guarded by Broker.mu.
 
-	waiting    []tapEntry
+	waiting    []*event
 	bytes      int    // of waiting
 	cursor     uint64 // while catching up, the last event read from the history
 	catchingUp bool   // events after cursor come from the history
 	gap        Gap
-}
-
-// tapEntry is a message that is waiting for a tap.
-type tapEntry struct {
-	event  *event
-	topics []string // if there are several
 }
 
 // Tapped is a message that was published.
@@ -36,8 +30,7 @@ type Tapped struct {
 	// Audience is the message's audience, or the one of several topics that was asked
 	// for.
 	Audience Audience
-	// Topics are all topics of a message for several, in a tap. If the message comes
-	// from the history, they are the ones for which the history still holds it.
+	// Topics are all topics of a message for several.
 	Topics []string
 	// ExcludeUser is the user whose streams don't get the message; empty for none.
 	ExcludeUser string
@@ -135,19 +128,17 @@ func (t *Tap) Close() {
 // Take returns the messages since the last call, or ErrClosed once the broker is
 // closing and all messages have been taken.
 func (t *Tap) Take() (TapBatch, error) {
-	entries, batch, err := t.take()
-	if len(entries) > 0 {
-		batch.Messages = make([]Tapped, 0, len(entries))
-		for _, entry := range entries {
-			m := entry.event.decode()
-			m.Topics = entry.topics
-			batch.Messages = append(batch.Messages, m)
+	events, batch, err := t.take()
+	if len(events) > 0 {
+		batch.Messages = make([]Tapped, 0, len(events))
+		for _, e := range events {
+			batch.Messages = append(batch.Messages, e.decode())
 		}
 	}
 	return batch, err
 }
 
-func (t *Tap) take() (entries []tapEntry, batch TapBatch, err error) {
+func (t *Tap) take() (events []*event, batch TapBatch, err error) {
 	b := t.broker
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -161,15 +152,15 @@ func (t *Tap) take() (entries []tapEntry, batch TapBatch, err error) {
 		}
 	}
 
-	entries, t.waiting, t.bytes = t.waiting, nil, 0
+	events, t.waiting, t.bytes = t.waiting, nil, 0
 	batch = TapBatch{Gap: t.gap, Position: b.id(position)}
 	t.gap = Gap{}
-	if b.closed && len(entries) == 0 && batch.Gap.Reason == "" {
+	if b.closed && len(events) == 0 && batch.Gap.Reason == "" {
 		err = ErrClosed
 	} else if b.closed {
 		t.wake()
 	}
-	return entries, batch, err
+	return events, batch, err
 }
 
 // catchUp reads the next messages from the history, as many as may be read while the
@@ -217,22 +208,12 @@ func (t *Tap) wake() {
 // caller holds Broker.mu.
 func (t *Tap) endsWith(seq uint64) bool {
 	n := len(t.waiting)
-	return n > 0 && t.waiting[n-1].event.seq == seq
+	return n > 0 && t.waiting[n-1].seq == seq
 }
 
 // add adds an event to the waiting messages. The caller holds Broker.mu.
 func (t *Tap) add(e *event) {
-	entry := tapEntry{event: e}
-	if s := e.siblings(); s != nil {
-		all := s.events
-		if all == nil {
-			all = s.held // it comes from the history
-		}
-		for _, sibling := range all {
-			entry.topics = append(entry.topics, sibling.audience.name)
-		}
-	}
-	t.waiting = append(t.waiting, entry)
+	t.waiting = append(t.waiting, e)
 	t.bytes += len(e.frame.chunk)
 }
 
@@ -277,12 +258,15 @@ func (t *Tap) observed(e *event) *event {
 	return nil
 }
 
-// decode returns the message that e was encoded from, without Topics.
+// decode returns the message that e was encoded from.
 func (e *event) decode() Tapped {
 	m := Tapped{Audience: e.audience, ExcludeUser: e.excluded(), ConflateKey: e.conflateKey,
 		Recipients: int(e.recipients), Final: e.final, At: time.Unix(0, e.at)}
 	if e.expires != 0 {
 		m.Expires = time.Unix(0, e.expires)
+	}
+	if s := e.siblings(); s != nil {
+		m.Topics = s.topics
 	}
 	m.ID, m.Event, m.Data = e.fields()
 	return m

@@ -14,6 +14,8 @@ export interface Block {
 /** What an envelope, or the response to a poll, contains in addition to an event. */
 export interface Origin {
   topic?: string;
+  /** All topics of the event that the stream subscribes to, if there are several. */
+  topics?: readonly string[];
   user?: boolean;
   broadcast?: boolean;
   time?: string;
@@ -25,12 +27,13 @@ export type EventData = Omit<PealdEvent, "json">;
 /** Returns the event of a block. An envelope is unpacked. */
 export function eventOf(block: Block, retained: boolean): EventData {
   const { id = "", type } = block, envelope = block.envelope ? unpack(block) : undefined;
-  const { topic, user, broadcast, time = "" }: Origin = envelope ?? block.origin ?? {};
+  const { topic, topics, user, broadcast, time = "" }: Origin = envelope ?? block.origin ?? {};
   const audience = topic !== undefined ? "topic" : user ? "user" : broadcast ? "broadcast" : undefined;
   return {
     id, type, retained,
     data: (envelope ?? block).data,
     ...(topic !== undefined && { topic }),
+    ...(topics && { topics }),
     ...(audience && { audience }),
     ...(!Number.isNaN(Date.parse(time)) && { time: new Date(time) }),
   };

@@ -73,7 +73,7 @@ export class Cursor {
       this.position = id;
     }
     const event = eventOf(block, retained && fresh);
-    if (event.topic !== undefined) this.#ended.delete(event.topic);
+    for (const topic of event.topics ?? [event.topic]) this.#ended.delete(topic ?? "");
     return { kind: "event", event };
   }
 

@@ -8,7 +8,7 @@ import type { Source } from "./source.js";
 import { Stream } from "./stream.js";
 import type { SourceContext } from "./stream.js";
 import { Timers } from "./timers.js";
-import { isPattern, matches, sameTopics } from "./topics.js";
+import { isPattern, narrowed, sameTopics } from "./topics.js";
 import type { PealdClose } from "./types.js";
 import { readValues } from "./values.js";
 import { Waiters } from "./waiters.js";
@@ -264,9 +264,9 @@ export class Engine implements Link {
   }
 
   async #send(event: EventData, before: string): Promise<void> {
-    const { topic } = event;
     // An event of a topic that isn't wanted any more may arrive before the source is replaced.
-    if (topic === undefined || this.#wanted.some((wanted) => matches(wanted, topic))) await this.sink.event(event, before);
+    const wanted = narrowed(event, this.#wanted);
+    if (wanted) await this.sink.event(wanted, before);
   }
 
   /** Decides what to do after the current source has ended, or failed. */

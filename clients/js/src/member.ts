@@ -11,7 +11,7 @@ import { comparable, isAfter } from "./position.js";
 import { Room } from "./room.js";
 import type { Platform } from "./room.js";
 import type { SourceContext } from "./stream.js";
-import { isPattern, matches, sameTopics } from "./topics.js";
+import { isPattern, matches, narrowed, sameTopics } from "./topics.js";
 import type { PealdClose } from "./types.js";
 import { readValues } from "./values.js";
 import { Waiters } from "./waiters.js";
@@ -287,8 +287,8 @@ export class Member implements Link {
   }
 
   #deliverEvent(event: Parameters<Sink["event"]>[0], before: string): void {
-    const { topic } = event;
-    if (topic === undefined || this.topics.some((wanted) => matches(wanted, topic))) void this.sink.event(event, before);
+    const wanted = narrowed(event, this.topics);
+    if (wanted) void this.sink.event(wanted, before);
   }
 
   /** Returns to the topics that the stream had, or gives up sharing if there are none. */

@@ -1,3 +1,5 @@
+import type { EventData } from "./block.js";
+
 /** The maximum number of topics of a stream. */
 export const maxTopics = 100;
 
@@ -11,6 +13,14 @@ export function matches(pattern: string, topic: string): boolean {
   const open = wanted.at(-1) === ">";
   if (open ? tokens.length < wanted.length : tokens.length !== wanted.length) return false;
   return wanted.every((token, i) => token === "*" || token === tokens[i] || (open && i === wanted.length - 1));
+}
+
+/** Returns the event with only those of its topics that are wanted; undefined if it is for topics and none of them is. */
+export function narrowed(event: EventData, wanted: readonly string[]): EventData | undefined {
+  const { topics, ...rest } = event;
+  if (rest.topic === undefined) return event;
+  const mine = (topics ?? [rest.topic]).filter((topic) => wanted.some((pattern) => matches(pattern, topic)));
+  return mine[0] === undefined ? undefined : { ...rest, topic: mine[0], ...(mine.length > 1 && { topics: mine }) };
 }
 
 /** Reports whether a name is a pattern. */

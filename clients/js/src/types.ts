@@ -8,6 +8,8 @@ export interface PealdEvent {
   readonly data: string;
   /** The topic that the event was published to. It is undefined for other audiences, and in streams without envelopes. */
   readonly topic?: string;
+  /** All topics that the event was published to and the client subscribes to, if there are several. The first is `topic`. */
+  readonly topics?: readonly string[];
   /** Whom the event was published to. It is undefined without envelopes. */
   readonly audience?: "topic" | "user" | "broadcast";
   /** When the event was published. It is undefined without envelopes. */

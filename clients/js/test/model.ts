@@ -6,7 +6,7 @@ import type { Server } from "./server.js";
 
 /** What one page must receive. */
 export class Expectation {
-  #required: { id: string; topic: string | undefined }[] = [];
+  #required: { id: string; topics: readonly string[] | undefined }[] = [];
   #active: Set<string>;
   #resets: number[] = []; // the numbers of events before each reset
   #pending = 0; // how many changes of topics there were
@@ -20,9 +20,13 @@ export class Expectation {
   }
 
   /** Notes an event that was just published. */
-  published(id: string, topic: string | undefined): void {
+  published(id: string, topics: readonly string[] | undefined): void {
     if (!this.page.peald.position || this.page.peald.state === "closed") return; // the page is only about to start
-    if (topic === undefined || this.#active.has(topic)) this.#required.push({ id, topic });
+    if (this.#isActive(topics)) this.#required.push({ id, topics });
+  }
+
+  #isActive(topics: readonly string[] | undefined): boolean {
+    return topics === undefined || topics.some((topic) => this.#active.has(topic));
   }
 
   subscribe(topic: string): void {
@@ -35,7 +39,7 @@ export class Expectation {
   unsubscribe(topic: string): void {
     this.#pending++;
     this.#active.delete(topic);
-    this.#required = this.#required.filter((event) => event.topic !== topic); // those on their way may or may not arrive
+    this.#required = this.#required.filter(({ topics }) => this.#isActive(topics)); // the others may or may not arrive
     this.page.peald.unsubscribe(topic).catch(() => {});
   }
 

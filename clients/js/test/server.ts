@@ -4,8 +4,9 @@ import type { Clock } from "./clock.js";
 /** A message in the history of the server. */
 export interface Message {
   seq: number;
-  /** The topic; undefined for a broadcast. */
+  /** The topic, and further ones; undefined for a broadcast. */
   topic?: string;
+  also?: readonly string[];
   type: string;
   data: string;
   key?: string;
@@ -98,17 +99,20 @@ export class Server {
     return `${this.epoch}-${seq}`;
   }
 
-  /** Publishes to a topic, or to everyone. It returns the id. */
-  publish(topic: string | undefined, data: string, { final = false, retain = false, key = "", type = topic === undefined ? "broadcast" : "topic" } = {}): string {
-    const message: Message = { seq: ++this.seq, type, data, key, ...(topic !== undefined && { topic }) };
+  /** Publishes to a topic, and to further ones, or to everyone. It returns the id. */
+  publish(topic: string | undefined, data: string, options: Publication = {}): string {
+    const { final = false, retain = false, key = "", type = topic === undefined ? "broadcast" : "topic", also = [] } = options;
+    const message: Message = { seq: ++this.seq, type, data, key, ...(topic !== undefined && { topic, also }) };
     this.history.push(message);
-    if (retain) this.retained.set(`${topic} ${key}`, message);
-    if (topic !== undefined) this.ended.delete(topic);
-    if (final) this.ended.set(topic!, this.seq);
+    if (retain) for (const name of topicsOf(message) ?? [undefined]) this.retained.set(`${name} ${key}`, message);
+    for (const name of topicsOf(message) ?? []) {
+      this.ended.delete(name);
+      if (final) this.ended.set(name, this.seq);
+    }
     for (const connection of [...this.#connections]) {
       if (!wants(connection.topics, message)) continue;
-      connection.write(this.#block(message, connection.envelope));
-      if (final) this.#end(connection, topic!);
+      connection.write(this.#block(message, connection));
+      if (final) for (const name of mine(connection.topics, message)) this.#end(connection, name);
     }
     for (const poll of [...this.#polls]) if (wants(poll.topics, message)) poll.answer();
     return this.id(this.seq);
@@ -180,7 +184,7 @@ export class Server {
   /** Returns what a client gets first, and the sequence up to which that goes. */
   #start(request: Request): { reset?: string; values: Message[]; from: number; missed: Message[] } {
     const { topics, position, url } = request;
-    const values = [...this.retained.values()].filter((m) => wants(topics, m)).sort((a, b) => a.seq - b.seq);
+    const values = [...new Set(this.retained.values())].filter((m) => wants(topics, m)).sort((a, b) => a.seq - b.seq);
     const since = url.searchParams.get("since"), rewind = Number(url.searchParams.get("rewind"));
     if (!position) {
       const mine = this.history.filter((m) => wants(topics, m));
@@ -206,10 +210,10 @@ export class Server {
       text += "\n";
     }
     if (!fault.later) {
-      text += values.map((value) => this.#block(value, envelope)).join("");
+      text += values.map((value) => this.#block(value, { topics, envelope })).join("");
       if (!reset || values.length > 0) text += this.#mark(from);
       const repeated = fault.repeat ? this.history.filter((m) => m.seq <= from && wants(topics, m)).slice(-fault.repeat) : [];
-      text += [...repeated, ...missed].map((message) => this.#block(message, envelope)).join("");
+      text += [...repeated, ...missed].map((message) => this.#block(message, { topics, envelope })).join("");
     }
 
     const encoder = new TextEncoder();
@@ -276,7 +280,7 @@ export class Server {
     if (fault.cut !== undefined) throw new TypeError("connection broken");
     const envelope = this.envelopes && request.url.searchParams.has("envelope");
     const events = [...start.values, ...start.missed].slice(0, 256).map((m) => (
-      { id: this.id(m.seq), event: m.type, topic: m.topic, data: m.data, ...(envelope && originOf(m)) }));
+      { id: this.id(m.seq), event: m.type, ...named(topics, m), data: m.data, ...(envelope && originOf(topics, m)) }));
     const last = start.missed.length > 256 ? start.missed[255]!.seq : this.seq;
     return Response.json({ events, position: this.id(last), reset: start.reset ? { reason: start.reset, last_event_id: position } : null });
   }
@@ -285,20 +289,46 @@ export class Server {
     return `event: peald.mark\nid: ${this.id(seq)}\ndata:\n\n`;
   }
 
-  #block(message: Message, envelope: boolean): string {
+  #block(message: Message, { topics, envelope }: { topics: string[]; envelope: boolean }): string {
     const { seq, type, data } = message;
-    const text = envelope ? JSON.stringify({ ...originOf(message), event: type, data }) : data;
+    const text = envelope ? JSON.stringify({ ...originOf(topics, message), event: type, data }) : data;
     return `id: ${this.id(seq)}\nevent: ${type}\ndata: ${text.split("\n").join("\ndata: ")}\n\n`;
   }
 }
 
 /** Returns what envelopes contain besides the event. */
-function originOf({ seq, topic }: Message) {
-  return { ...(topic === undefined ? { broadcast: true } : { topic }), time: new Date(seq * 1000).toISOString() };
+function originOf(topics: string[], message: Message) {
+  const audience = message.topic === undefined ? { broadcast: true } : named(topics, message);
+  return { ...audience, time: new Date(message.seq * 1000).toISOString() };
+}
+
+/** How a message is published. */
+interface Publication {
+  final?: boolean;
+  retain?: boolean;
+  key?: string;
+  type?: string;
+  /** Further topics. */
+  also?: readonly string[] | undefined;
+}
+
+function topicsOf({ topic, also = [] }: Message): string[] | undefined {
+  return topic === undefined ? undefined : [...new Set([topic, ...also])];
+}
+
+/** Returns the topics of a message that a client subscribes to. */
+function mine(topics: string[], message: Message): string[] {
+  return topicsOf(message)?.filter((name) => topics.some((topic) => matches(topic, name))) ?? [];
 }
 
 function wants(topics: string[], message: Message): boolean {
-  return message.topic === undefined || topics.some((topic) => matches(topic, message.topic!));
+  return message.topic === undefined || mine(topics, message).length > 0;
+}
+
+/** Returns the members of an envelope, or of a poll's event, that name topics. */
+function named(topics: string[], message: Message): { topic?: string; topics?: string[] } {
+  const names = mine(topics, message);
+  return names[0] === undefined ? {} : { topic: names[0], ...(names.length > 1 && { topics: names }) };
 }
 
 function abortable<T>(signal: AbortSignal, promise: Promise<T>): Promise<T> {

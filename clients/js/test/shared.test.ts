@@ -28,6 +28,18 @@ test("tabs share one stream, and each gets its own topics", async () => {
   assert.deepEqual(tabs.map(({ page }) => page.peald.position), ["e1-5", "e1-5", "e1-5"]);
 });
 
+test("each tab gets an event for several topics once, with those that it wants", async () => {
+  const { clock, server, tabs } = await browserWith(["a"], ["b", "c"], ["d"], ["a", "b.*"]);
+  server.publish("a", "1", { also: ["b", "c"] });
+  server.publish("d", "2", { also: ["c"] });
+  server.publish("b.1", "3", { also: ["x", "a"] });
+  server.publish("a", "4", { also: ["b.1"] });
+  await clock.advance(0);
+  assert.deepEqual(logs(tabs), [["1", "3", "4"], ["1", "2"], ["2"], ["1", "3", "4"]]);
+  const names = (tab: Tab) => tab.page.events.map(({ topic, topics }) => (topics ?? [topic]).join(" "));
+  assert.deepEqual(tabs.map(names), [["a", "a", "a"], ["b c", "c"], ["d"], ["a", "b.1 a", "a b.1"]]);
+});
+
 test("a tab that is opened later gets retained values, or what it has missed", async () => {
   const { clock, server, browser, tabs } = await browserWith(["a"]);
   server.publish("a", "value", { retain: true });
