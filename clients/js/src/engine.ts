@@ -348,6 +348,7 @@ export class Engine implements Link {
     if (changed) this.#gate = new Promise((resolve) => { release = resolve; });
     const probing = !old.streaming && !changed, next = this.#create(topics, this.#streaming || probing);
     this.#renew = false;
+    if (probing) this.#proving = next;
     try {
       const added = topics.filter((topic) => !old.topics.includes(topic));
       const [values] = await Promise.all([
@@ -355,10 +356,7 @@ export class Engine implements Link {
         next.open(),
         added.length > 0 && this.#flush(old),
       ]);
-      if (probing) {
-        this.#proving = next;
-        await next.prove?.();
-      }
+      if (probing) await next.prove?.();
       if (this.#opening !== next || this.#closed || this.#suspended) return next.close();
       this.#adopt(next);
       for (const value of values) if (this.#cursor.covers(value.id)) await this.#send(value, this.#cursor.position);

@@ -135,33 +135,35 @@ test("polls take over within 20 s if a stream gets nothing but its first block",
   assert.deepEqual(page.log, Array.from({ length: 41 }, (_, i) => String(i + 1)));
 });
 
-test("topics change and polls fail while a stream is being tried", async () => {
-  const { clock, server, page, peald } = await connected({ topics: ["a"] }, {}, (s) => {
-    s.silence = 15_000;
-    s.fault = ({ json }) => (json ? undefined : { stall: true });
-  });
-  await clock.advance(20_000);
-  assert.deepEqual([peald.state, server.open], ["polling", 1]);
-  const subscribed = peald.subscribe("b");
-  await settle();
-  await subscribed;
-  assert.equal(server.open, 0, "a stream with the previous topics is no longer tried");
-  server.publish("b", "1");
-  await settle();
+for (const later of [{ stall: true }, { buffered: true }] satisfies Fault[]) {
+  test(`topics change and polls fail while a stream is being tried: ${JSON.stringify(later)}`, async () => {
+    const { clock, server, page, peald } = await connected({ topics: ["a"] }, {}, (s) => {
+      s.silence = 15_000;
+      s.fault = ({ json }) => (json ? undefined : s.requests.length === 1 ? { stall: true } : later);
+    });
+    await clock.advance(20_000);
+    assert.deepEqual([peald.state, server.open], ["polling", 1]);
+    const subscribed = peald.subscribe("b");
+    await settle();
+    await subscribed;
+    assert.equal(server.open, 0, "a stream with the previous topics is no longer tried");
+    server.publish("b", "1");
+    await settle();
 
-  await clock.advance(5 * minute);
-  assert.equal(server.open, 1);
-  server.fault = () => ({ refuse: true });
-  server.publish("a", "2");
-  await clock.advance(1000);
-  assert.equal(server.open, 0);
-  assert.notEqual(peald.state, "polling");
-  server.fault = () => undefined;
-  await clock.advance(minute);
-  assert.deepEqual(page.log, ["1", "2"]);
-  await clock.advance(5 * minute);
-  assert.equal(peald.state, "open");
-});
+    await clock.advance(5 * minute);
+    assert.equal(server.open, 1);
+    server.fault = () => ({ refuse: true });
+    server.publish("a", "2");
+    await clock.advance(1000);
+    assert.equal(server.open, 0);
+    assert.notEqual(peald.state, "polling");
+    server.fault = () => undefined;
+    await clock.advance(minute);
+    assert.deepEqual(page.log, ["1", "2"]);
+    await clock.advance(5 * minute);
+    assert.equal(peald.state, "open");
+  });
+}
 
 test("a token is renewed before it expires, without a gap", async () => {
   const clock = new Clock(), server = new Server(clock);
