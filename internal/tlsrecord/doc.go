@@ -52,7 +52,7 @@
 //
 // A layer keeps the traffic secret, key, IV and sequence number of each direction
 // in its own arrays, and overwrites them on a key update and in [Layer.Wipe]. Up to
-// 1,024 layers of a [Handshaker] also keep the expanded key for sending, until the
+// 2,560 layers of a [Handshaker] also keep the expanded key for sending, until the
 // next key update or Wipe. All other expanded keys exist only during a call.
 //
 // Go's garbage collector doesn't overwrite memory, so copies made by other packages

@@ -26,8 +26,8 @@ const (
 	maxRecords = 1 << 24
 
 	// maxExpanded limits the number of expanded keys that the layers of one Handshaker
-	// keep. With AES-GCM, each takes 768 bytes.
-	maxExpanded = 1024
+	// keep. With AES-GCM, each takes 768 bytes: 2 MB in total.
+	maxExpanded = 2560
 
 	// maxUseless limits the number of consecutive records without application data, as
 	// in crypto/tls. Such records cost the sender less than the receiver.
