@@ -30,16 +30,16 @@ func TestOutageIsLoggedOnce(t *testing.T) {
 				}
 				return direct(r)(req)
 			}), hook("https://user:password@app.example/hooks?key=hidden", 0))
-		time.Sleep(time.Second)
+		pass(time.Second)
 
 		down.Store(true)
 		w.set("alice", "", 1)
-		time.Sleep(5 * time.Minute)
+		pass(5 * time.Minute)
 		if s := m.Status()[0]; s.State != hooks.Failing || s.Pending != 1 || s.LastError != errBroken.Error() || s.Failed < 20 || s.Failed > 60 {
 			t.Errorf("status %+v", s)
 		}
 		down.Store(false)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if s := m.Status()[0]; s.State != hooks.Sending || s.Pending != 0 || s.Sent != 1 || s.Retried != s.Failed {
 			t.Errorf("status %+v", s)
 		}
@@ -69,7 +69,7 @@ func TestOverflow(t *testing.T) {
 			}
 			return direct(r)(req)
 		}), hook(receiverURL, 0))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if got, _ := r.Present(); len(got) != 0 || !r.Complete() {
 			t.Fatalf("after the first snapshot, %d are present, complete: %t", len(got), r.Complete())
 		}
@@ -79,14 +79,14 @@ func TestOverflow(t *testing.T) {
 		for i := range users {
 			w.set(fmt.Sprint("user", i), "", 1)
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 		s := m.Status()[0]
 		if s.Pending != users || s.Dropped != hooks.MaxPending+1 {
 			t.Errorf("%d events and names wait, and %d events were dropped", s.Pending, s.Dropped)
 		}
 
 		down.Store(false)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		got, faults := r.Present()
 		if want := w.present(); !slices.Equal(got, want) || len(faults) > 0 {
 			t.Errorf("%d are present, want %d; faults %q", len(got), len(want), faults)
@@ -107,14 +107,14 @@ func TestOverflowDuringSnapshot(t *testing.T) {
 			w.set(fmt.Sprint("present", i), "", 1)
 		}
 		m, _ := run(t, hooks.Config{Follow: w.follow}, transport(func(req *http.Request) (*http.Response, error) {
-			time.Sleep(time.Second)
+			pass(time.Second)
 			return direct(r)(req)
 		}), hook(receiverURL, 0))
-		time.Sleep(1500 * time.Millisecond)
+		pass(1500 * time.Millisecond)
 		for i := range hooks.MaxPending + 1 {
 			w.set(fmt.Sprint("user", i), "", 1)
 		}
-		time.Sleep(4 * time.Minute)
+		pass(4 * time.Minute)
 		got, faults := r.Present()
 		if want := w.present(); !slices.Equal(got, want) || len(faults) > 0 {
 			t.Errorf("%d are present, want %d; faults %q", len(got), len(want), faults)
@@ -125,6 +125,12 @@ func TestOverflowDuringSnapshot(t *testing.T) {
 	})
 }
 
+// pass lets time pass, and waits until everything that is due has been done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // TestRestart checks that the first snapshot includes users who reconnect within the
 // delay after a restart.
 func TestRestart(t *testing.T) {
@@ -133,14 +139,14 @@ func TestRestart(t *testing.T) {
 		w := newTruth()
 		_, stop := run(t, hooks.Config{Follow: w.follow}, direct(r), hook(receiverURL, 5*time.Second))
 		w.set("alice", "", 1)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		stop()
 		w.set("alice", "", 0)
 
 		run(t, hooks.Config{Follow: w.follow}, direct(r), hook(receiverURL, 5*time.Second))
-		time.Sleep(4 * time.Second)
+		pass(4 * time.Second)
 		w.set("alice", "", 1)
-		time.Sleep(10 * time.Second)
+		pass(10 * time.Second)
 		if got, faults := r.Present(); !slices.Equal(got, []string{"user alice"}) || len(faults) > 0 || len(r.Events()) != 0 {
 			t.Errorf("present are %q, events %q, faults %q", got, r.Events(), faults)
 		}
@@ -160,8 +166,7 @@ func TestReconfigure(t *testing.T) {
 		}))
 		expect := func(what string, of *hooktest.Receiver, want ...string) {
 			t.Helper()
-			time.Sleep(time.Second)
-			synctest.Wait()
+			pass(time.Second)
 			if got, faults := of.Present(); !slices.Equal(got, want) || len(faults) > 0 {
 				t.Errorf("%s: present are %q, want %q; faults %q", what, got, want, faults)
 			}
@@ -187,7 +192,7 @@ func TestReconfigure(t *testing.T) {
 			t.Errorf("status %+v", m.Status())
 		}
 		m.Reconfigure(nil)
-		time.Sleep(time.Second)
+		pass(time.Second)
 		if len(w.sources) != 0 {
 			t.Errorf("without hooks, there are %d sources", len(w.sources))
 		}
@@ -206,7 +211,7 @@ func TestReceiverThatAlwaysWantsSnapshots(t *testing.T) {
 			n := requests.Add(1)
 			return respond(req, []int{http.StatusOK, http.StatusConflict}[n%2]), nil
 		}), hook(receiverURL, 0))
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		if n := requests.Load(); n < 60 || n > 400 {
 			t.Errorf("%d requests in ten minutes", n)
 		}
@@ -221,9 +226,9 @@ func TestIdle(t *testing.T) {
 		w := newTruth()
 		w.set("alice", "", 1)
 		run(t, hooks.Config{Follow: w.follow}, direct(r), hook(receiverURL, 0))
-		time.Sleep(time.Second)
+		pass(time.Second)
 		r.Forget()
-		time.Sleep(2 * time.Minute)
+		pass(2 * time.Minute)
 		if got, faults := r.Present(); !slices.Equal(got, []string{"user alice"}) || len(faults) > 0 {
 			t.Errorf("present are %q; faults %q", got, faults)
 		}

@@ -89,6 +89,12 @@ func start(t *testing.T, cfg source.Config, sources ...source.Source) *source.Ma
 	return manager
 }
 
+// pass lets time pass, and waits until everything that is due has been done.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 func unavailable() error { return &broker.UnavailableError{Reason: "no leader"} }
 
 // TestPublishInOrder checks that a sink passes what has no result again, and nothing
@@ -126,7 +132,7 @@ func TestPublishInOrder(t *testing.T) {
 		if state := manager.Statuses()[0].State; state != source.StateWaiting {
 			t.Errorf("state %q while the publisher is unavailable, want waiting", state)
 		}
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 
 		if err != nil || settled.Count != 6 || len(settled.Rejected) != 1 || settled.Rejected[0].Index != 1 {
 			t.Errorf("settled %+v, %v", settled, err)
@@ -185,7 +191,7 @@ func TestUnavailable(t *testing.T) {
 		}
 		manager := start(t, source.Config{Publisher: to}, source.Source{Name: "s", Kind: kind{schema: topicSchema(), run: &run}})
 
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if len(errs) == 0 {
 			t.Fatal("the reader still waits after a minute")
 		}
@@ -198,7 +204,7 @@ func TestUnavailable(t *testing.T) {
 		}
 
 		to.set(nil, nil)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if got := to.published(); !slices.Equal(got, []string{"a"}) || errs[len(errs)-1] != nil {
 			t.Errorf("published %q, %v; want a", got, errs)
 		}
@@ -222,13 +228,13 @@ func TestNotReady(t *testing.T) {
 		manager := start(t, source.Config{Publisher: to}, source.Source{Name: "s", Kind: kind{schema: topicSchema(), run: &run}})
 
 		for range 3 {
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			if status := manager.Statuses()[0]; running || status.State != source.StateWaiting || status.LastError != "no leader" {
 				t.Fatalf("running %t, status %+v while not ready", running, status)
 			}
 
 			to.set(nil, nil)
-			time.Sleep(time.Minute)
+			pass(time.Minute)
 			if status := manager.Statuses()[0]; !running || status.State != source.StateActive || status.Failures != 0 {
 				t.Fatalf("running %t, status %+v while ready", running, status)
 			}
@@ -252,7 +258,7 @@ func TestFailures(t *testing.T) {
 		}
 		manager := start(t, source.Config{Publisher: &flaky{}, Logger: logger(&log)}, source.Source{Name: "s", Kind: kind{schema: topicSchema(), run: &run}})
 
-		time.Sleep(10 * time.Minute)
+		pass(10 * time.Minute)
 		status := manager.Statuses()[0]
 		if n := int64(len(starts)); n < 20 || n > 60 || status.Failures != n || status.State != source.StateFailed {
 			t.Errorf("started %d times in ten minutes, status %+v", n, status)
@@ -271,20 +277,34 @@ func TestFailures(t *testing.T) {
 func TestReload(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		running := make(map[string]int)
 		starts := make(map[string]int)
+		begin := func(name string) {
+			mu.Lock()
+			defer mu.Unlock()
+
+			if running[name]++; running[name] > 1 {
+				t.Errorf("two readers of %s", name)
+			}
+			starts[name]++
+		}
+		end := func(name string) {
+			mu.Lock()
+			defer mu.Unlock()
+
+			running[name]--
+		}
 		make1 := func(name, setting, event string) source.Source {
 			run := func(ctx context.Context, sink *source.Sink) error {
-				if running[name]++; running[name] > 1 {
-					t.Errorf("two readers of %s", name)
-				}
-				starts[name]++
+				begin(name)
+				defer end(name)
+
 				if _, err := sink.Publish(ctx, records("x")); err != nil {
 					t.Error(err)
 				}
 				<-ctx.Done()
 				time.Sleep(time.Second) // acknowledges something
-				running[name]--
 
 				return context.Cause(ctx)
 			}
@@ -297,7 +317,7 @@ func TestReload(t *testing.T) {
 
 		changed := make1("b", "2", "")
 		manager.Reconfigure([]source.Source{changed, a})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if starts["a"] != 1 || starts["b"] != 2 {
 			t.Errorf("started %v", starts)
 		}
@@ -308,7 +328,7 @@ func TestReload(t *testing.T) {
 		mapped := a
 		mapped.Map.Event = "e"
 		manager.Reconfigure([]source.Source{mapped})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if starts["a"] != 2 || running["b"] != 0 || len(manager.Statuses()) != 1 {
 			t.Errorf("started %v, running %v", starts, running)
 		}
@@ -317,13 +337,13 @@ func TestReload(t *testing.T) {
 		manager.Reconfigure(nil)
 		synctest.Wait()
 		manager.Reconfigure([]source.Source{a})
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if starts["a"] != 3 || running["a"] != 1 {
 			t.Errorf("started %v, running %v after a source was configured again", starts, running)
 		}
 
 		manager.Reconfigure(nil)
-		time.Sleep(time.Minute)
+		pass(time.Minute)
 		if running["a"] != 0 || len(manager.Statuses()) != 0 {
 			t.Errorf("running %v after all sources were removed", running)
 		}
@@ -364,11 +384,11 @@ func TestGrace(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		grace, stop := source.WithGrace(ctx, 3*time.Second)
 		cancel()
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if grace.Err() != nil {
 			t.Error("ended early")
 		}
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if grace.Err() == nil {
 			t.Error("hasn't ended")
 		}
