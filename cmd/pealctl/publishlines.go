@@ -102,7 +102,7 @@ func (p *linePublisher) run(ctx context.Context, input io.Reader) error {
 		if err != nil {
 			p.cancel(err)
 			if !p.interactive { // a blocked read can't be canceled
-				_ = <-read // err is why sending has failed
+				<-read //nolint:errcheck // err is why sending has failed
 			}
 			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 				return cause
