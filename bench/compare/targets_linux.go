@@ -172,7 +172,7 @@ func freeAddress(ctx context.Context) (string, error) {
 
 func buildPeald(ctx context.Context, root, dir string, cert certificate) (target, error) {
 	path := filepath.Join(dir, "peald")
-	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "-C", root, "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./cmd/peald"); err != nil {
+	if err := build(ctx, []string{"CGO_ENABLED=0"}, "go", "-C", root, "build", "-trimpath", "-tags=grpcnotrace", "-ldflags=-s -w", "-o", path, "./cmd/peald"); err != nil {
 		return target{}, err
 	}
 

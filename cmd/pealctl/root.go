@@ -27,15 +27,14 @@ precedence.
 
 The exit status is 0 on success, 2 for an invalid command line, and 1 for any
 other failure.`,
-		Version:       buildinfo.Line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		RunE:          func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			return fromEnvironment(cmd.Root().PersistentFlags(), s.getenv)
 		},
 	}
 
-	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return flags.Error(cmd.Flags(), err) })
 	global := root.PersistentFlags()
 	global.StringVar(&s.addr, "addr", "127.0.0.1:9090", "the daemon's gRPC `address`: HOST:PORT, or unix:PATH for a socket file")
@@ -72,6 +71,7 @@ other failure.`,
 		newVersion(s),
 	)
 
+	flags.AddVersion(root, buildinfo.Line())
 	flags.Once(root)
 	return root
 }

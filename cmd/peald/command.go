@@ -60,11 +60,9 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 		Short:         "Push server-sent events to browsers",
 		Long:          "peald pushes server-sent events to browsers on behalf of backends.\n\n" + sourcesHelp,
 		Args:          noArguments,
-		Version:       buildinfo.Line(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}
-	root.SetVersionTemplate("{{.Version}}\n")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{flags.Error(cmd.Flags(), err)} })
 
 	settings := settingFlags(root.PersistentFlags())
@@ -74,6 +72,7 @@ func rootCommand(env []string, queue *logqueue.Queue) *cobra.Command {
 	root.Flags().StringVar(&d.readyPath, "ready-file", "", "write the bound addresses to this `FILE` as JSON once all listeners accept connections")
 	root.Flags().BoolVar(&d.demo, "demo", false, "serve a demo page at / of the SSE listener and publish events for it; sse.addr then defaults to "+demoAddr)
 	root.RunE = func(cmd *cobra.Command, _ []string) error { return d.run(cmd.Context(), cmd.OutOrStdout()) }
+	flags.AddVersion(root, buildinfo.Line())
 
 	root.AddCommand(configCommand(settings, env), versionCommand())
 	flags.Once(root)

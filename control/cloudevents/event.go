@@ -9,23 +9,40 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"mime"
 	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
-	"github.com/cloudevents/sdk-go/v2/binding/spec"
-	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/cloudevents/sdk-go/v2/types"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/peald/peald/control/apierror"
 )
 
-// contentTypeAttribute is the attribute with the media type of the data.
-const contentTypeAttribute = "datacontenttype"
+// The attributes that the specification defines (section 3.1).
+const (
+	idAttribute          = "id"
+	sourceAttribute      = "source"
+	versionAttribute     = "specversion"
+	typeAttribute        = "type"
+	subjectAttribute     = "subject"
+	timeAttribute        = "time"
+	schemaAttribute      = "dataschema"
+	contentTypeAttribute = "datacontenttype"
+)
+
+// specified returns the attributes that the specification defines, in the order in which
+// events are written.
+func specified() []string {
+	return []string{
+		versionAttribute, idAttribute, sourceAttribute, typeAttribute, subjectAttribute, contentTypeAttribute, schemaAttribute, timeAttribute,
+	}
+}
 
 // version is the only specversion that is accepted.
-const version = event.CloudEventsVersionV1
+const version = "1.0"
 
 var (
 	// ErrNoData is returned by [Event.Text] for an event without data.
@@ -37,8 +54,9 @@ var (
 
 // Event is a valid CloudEvent.
 type Event struct {
-	context event.EventContext
-	data    data
+	attributes map[string]string // those that the specification defines
+	extensions map[string]any    // string, bool or int32
+	data       data
 }
 
 // data is the data of an event.
@@ -50,20 +68,20 @@ type data struct {
 }
 
 // Type returns the event's type.
-func (e *Event) Type() string { return e.context.GetType() }
+func (e *Event) Type() string { return e.attributes[typeAttribute] }
 
 // Subject returns the event's subject, or "".
-func (e *Event) Subject() string { return e.context.GetSubject() }
+func (e *Event) Subject() string { return e.attributes[subjectAttribute] }
 
 // DataContentType returns the media type of the event's data, or "".
-func (e *Event) DataContentType() string { return e.context.GetDataContentType() }
+func (e *Event) DataContentType() string { return e.attributes[contentTypeAttribute] }
 
 // Extensions returns the extension attributes whose names start with prefix, in their
 // canonical string form.
 func (e *Event) Extensions(prefix string) map[string]string {
 	found := make(map[string]string)
 
-	for name, value := range e.context.GetExtensions() {
+	for name, value := range e.extensions {
 		// The values have been validated, so they have a canonical form.
 		if text, err := types.Format(value); err == nil && strings.HasPrefix(name, prefix) {
 			found[name] = text
@@ -76,13 +94,13 @@ func (e *Event) Extensions(prefix string) map[string]string {
 // Key returns a key that is the same for all events with the same source and id, which
 // by the specification are the same event. It has 55 ASCII characters.
 func (e *Event) Key() string {
-	source := e.context.GetSource()
+	source := e.attributes[sourceAttribute]
 
 	var in []byte
 
 	in = binary.BigEndian.AppendUint64(in, uint64(len(source)))
 	in = append(in, source...)
-	in = append(in, e.context.GetID()...)
+	in = append(in, e.attributes[idAttribute]...)
 	sum := sha256.Sum256(in)
 
 	return "cloudevents:" + base64.RawURLEncoding.EncodeToString(sum[:])
@@ -103,45 +121,73 @@ func (e *Event) Text() (string, error) {
 // JSON returns the whole event in the JSON event format, without the extension
 // attributes whose names start with omit.
 func (e *Event) JSON(omit string) (string, error) {
-	whole := event.Event{Context: e.context.Clone()}
+	var (
+		text bytes.Buffer
+		errs []error
+	)
 
-	for name := range whole.Context.GetExtensions() {
-		if strings.HasPrefix(name, omit) {
-			_ = whole.Context.SetExtension(name, nil) // which fails only for invalid names
+	enc := jsontext.NewEncoder(&text)
+	write := func(token jsontext.Token) { errs = append(errs, enc.WriteToken(token)) }
+
+	write(jsontext.BeginObject)
+
+	for _, name := range specified() {
+		if value, ok := e.attributes[name]; ok {
+			write(jsontext.String(name))
+			write(jsontext.String(value))
 		}
 	}
 
-	attributes, err := whole.MarshalJSON()
-	if err != nil {
+	for _, name := range slices.Sorted(maps.Keys(e.extensions)) {
+		if !strings.HasPrefix(name, omit) {
+			write(jsontext.String(name))
+			write(token(e.extensions[name]))
+		}
+	}
+
+	write(jsontext.EndObject)
+
+	if err := errors.Join(errs...); err != nil {
 		return "", fmt.Errorf("encoding an event: %w", err)
 	}
 
-	member, err := e.data.member()
-	if err != nil || member == nil {
-		return string(attributes), err
+	// The encoder would reformat the data, which must remain as it is.
+	attributes := strings.TrimSuffix(text.String(), "\n")
+	if name, value := e.data.member(); name != "" {
+		return fmt.Sprintf(`%s,"%s":%s}`, strings.TrimSuffix(attributes, "}"), name, value), nil
 	}
 
-	return string(slices.Concat(bytes.TrimSuffix(attributes, []byte("}")), []byte(","), member, []byte("}"))), nil
+	return attributes, nil
 }
 
-// member returns the member of the JSON event format for d (section 3.1), or nil. The
-// SDK would write JSON with a media type such as application/problem+json as a string.
-func (d *data) member() ([]byte, error) {
+// token returns the value of an extension attribute as JSON.
+func token(value any) jsontext.Token {
+	switch value := value.(type) {
+	case bool:
+		return jsontext.Bool(value)
+	case int32:
+		return jsontext.Int(int64(value))
+	default:
+		text, _ := value.(string)
+		return jsontext.String(text)
+	}
+}
+
+// member returns the member of the JSON event format for d (section 3.1). The name of
+// no data is empty.
+func (d *data) member() (name string, value []byte) {
 	switch {
 	case !d.present:
-		return nil, nil
+		return "", nil
 	case d.encoded || !utf8.Valid(d.bytes):
-		return []byte(`"data_base64":"` + base64.StdEncoding.EncodeToString(d.bytes) + `"`), nil
+		return base64Member, []byte(`"` + base64.StdEncoding.EncodeToString(d.bytes) + `"`)
 	case d.isJSON:
-		return slices.Concat([]byte(`"data":`), d.bytes), nil
+		return dataMember, d.bytes
 	}
 
-	text, err := json.Marshal(string(d.bytes))
-	if err != nil {
-		return nil, fmt.Errorf("encoding data: %w", err)
-	}
+	text, _ := jsontext.AppendQuote(nil, d.bytes) // which fails only for invalid UTF-8
 
-	return slices.Concat([]byte(`"data":`), text), nil
+	return dataMember, text
 }
 
 // builder collects the parts of an event.
@@ -153,15 +199,12 @@ type builder struct {
 // set records an attribute. It returns a problem that completes a sentence starting with
 // the attribute's name, or "".
 func (b *builder) set(name string, value any) (problem string) {
-	switch name {
-	case "id", "source", "specversion", "type", "subject", "time", "dataschema", contentTypeAttribute:
+	if slices.Contains(specified(), name) {
 		if _, ok := value.(string); !ok {
 			return fmt.Sprintf("is %v; want a string", value)
 		}
-	default:
-		if !isName(name) {
-			return "is not the name of an attribute; names consist of a to z and 0 to 9, and can't be data"
-		}
+	} else if !isName(name) {
+		return "is not the name of an attribute; names consist of a to z and 0 to 9, and can't be data"
 	}
 
 	if b.attributes == nil {
@@ -188,7 +231,6 @@ func (b *builder) contentType() string {
 
 // event returns the event. Invalid holds what has been found to be invalid so far.
 func (b *builder) event(invalid []apierror.Field) (Event, error) {
-	attributes := event.EventContextV1{}.AsV1()
 	found := make(map[string]bool)
 
 	report := func(name, problem string) {
@@ -202,24 +244,22 @@ func (b *builder) event(invalid []apierror.Field) (Event, error) {
 		found[f.Name] = true
 	}
 
-	for _, name := range []string{"specversion", "id", "source", "type"} {
+	for _, name := range []string{versionAttribute, idAttribute, sourceAttribute, typeAttribute} {
 		if value, _ := b.attributes[name].(string); strings.TrimSpace(value) == "" {
 			report(name, "is missing")
 		}
 	}
 
-	if given, ok := b.attributes["specversion"]; ok && given != version {
-		report("specversion", fmt.Sprintf("is %.80q; want %q", given, version))
+	if given, ok := b.attributes[versionAttribute]; ok && given != version {
+		report(versionAttribute, fmt.Sprintf("is %.80q; want %q", given, version))
 	}
+
+	e := Event{attributes: make(map[string]string), extensions: make(map[string]any), data: b.data}
 
 	for _, name := range slices.Sorted(maps.Keys(b.attributes)) {
-		if err := spec.V1.SetAttribute(attributes, name, b.attributes[name]); err != nil {
+		if !e.set(name, b.attributes[name]) {
 			report(name, fmt.Sprintf("is %.80q; want %s", b.attributes[name], wanted(name)))
 		}
-	}
-
-	for _, name := range slices.Sorted(maps.Keys(attributes.Validate())) {
-		report(name, fmt.Sprintf("is %.80q; want %s", b.attributes[name], wanted(name)))
 	}
 
 	if b.data.present && b.data.isJSON && !json.Valid(b.data.bytes) {
@@ -230,17 +270,57 @@ func (b *builder) event(invalid []apierror.Field) (Event, error) {
 		return Event{}, apierror.Invalid(invalid[:min(len(invalid), apierror.MaxFields)]...)
 	}
 
-	return Event{context: attributes, data: b.data}, nil
+	return e, nil
+}
+
+// set sets an attribute to a value in its canonical form. It returns false if the value
+// is invalid. Those of the attributes that the specification defines are strings.
+func (e *Event) set(name string, value any) bool {
+	text, _ := value.(string)
+
+	switch name {
+	case sourceAttribute:
+		source := types.ParseURIRef(text)
+		text = source.String()
+	case schemaAttribute:
+		schema := types.ParseURI(text)
+		if schema == nil || !schema.Validate() {
+			return false
+		}
+
+		text = schema.String()
+	case timeAttribute:
+		at, err := types.ParseTime(text)
+		if err != nil {
+			return false
+		}
+
+		text = types.FormatTime(at)
+	case contentTypeAttribute:
+		if _, _, err := mime.ParseMediaType(text); err != nil {
+			return false
+		}
+	case idAttribute, typeAttribute, subjectAttribute, versionAttribute:
+	default:
+		value, err := types.Validate(value)
+		e.extensions[name] = value
+
+		return err == nil
+	}
+
+	e.attributes[name] = text
+
+	return strings.TrimSpace(text) != ""
 }
 
 // wanted describes the value that an attribute must have. It completes "want".
 func wanted(name string) string {
 	switch name {
-	case "source":
+	case sourceAttribute:
 		return "a URI reference"
-	case "dataschema":
+	case schemaAttribute:
 		return "an absolute URI"
-	case "time":
+	case timeAttribute:
 		return "a time such as 2026-01-31T17:31:00Z"
 	case contentTypeAttribute:
 		return "a media type"

@@ -7,11 +7,9 @@
 package console
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -68,15 +66,10 @@ func New(cfg Config) (http.Handler, error) {
 }
 
 func renderIndex(cfg Config) (http.Handler, error) {
-	index, err := template.ParseFS(files, "page/index.html")
+	index, err := files.ReadFile("page/index.html")
 	if err != nil {
-		return nil, fmt.Errorf("parsing the console page: %w", err)
+		return nil, fmt.Errorf("reading the console page: %w", err)
 	}
 
-	var page bytes.Buffer
-	if err := index.Execute(&page, cfg); err != nil {
-		return nil, fmt.Errorf("rendering the console page: %w", err)
-	}
-
-	return webpage.NewFile("index.html", page.Bytes()), nil
+	return webpage.NewFile("index.html", webpage.Fill(index, map[string]string{"events": cfg.Events})), nil
 }

@@ -1,13 +1,12 @@
 package demo
 
 import (
-	"bytes"
 	"embed"
 	"errors"
 	"fmt"
-	"html/template"
 	"io/fs"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -105,15 +104,15 @@ func New(cfg Config) (http.Handler, error) {
 }
 
 func renderIndex(cfg Config) (http.Handler, error) {
-	index, err := template.ParseFS(files, "page/index.html")
+	index, err := files.ReadFile("page/index.html")
 	if err != nil {
-		return nil, fmt.Errorf("parsing the demo page: %w", err)
+		return nil, fmt.Errorf("reading the demo page: %w", err)
 	}
 
-	var page bytes.Buffer
-	if err := index.Execute(&page, cfg); err != nil {
-		return nil, fmt.Errorf("rendering the demo page: %w", err)
-	}
-
-	return webpage.NewFile("index.html", page.Bytes()), nil
+	return webpage.NewFile("index.html", webpage.Fill(index, map[string]string{
+		"events":        cfg.Events,
+		"control":       cfg.Control,
+		"control-token": strconv.FormatBool(cfg.ControlToken),
+		"anonymous":     strconv.FormatBool(cfg.Anonymous),
+	})), nil
 }

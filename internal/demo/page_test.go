@@ -103,7 +103,7 @@ func TestPageAddresses(t *testing.T) {
 	cfg := config()
 	cfg.Events, cfg.Control, cfg.ControlToken, cfg.Anonymous = "/stream", "http://127.0.0.1:4711", true, false
 	page := get(newPage(t, cfg), "/").Body.String()
-	const want = `data-events="/stream" data-control="http://127.0.0.1:4711" data-control-token>`
+	const want = `data-events="/stream" data-control="http://127.0.0.1:4711" data-control-token="true" data-anonymous="false">`
 	if !strings.Contains(page, want) {
 		t.Errorf("the page doesn't contain %s", want)
 	}

@@ -21,7 +21,7 @@ func BuildDaemon(tb testing.TB) string {
 	tb.Helper()
 
 	module := moduleDir(tb)
-	args := []string{"-C", module, "build", "-ldflags=-s -w"}
+	args := []string{"-C", module, "build", "-tags=grpcnotrace", "-ldflags=-s -w"}
 	name := "peald"
 
 	if raceEnabled() {

@@ -11,6 +11,7 @@ import (
 	"embed"
 	"encoding/base64"
 	"fmt"
+	"html"
 	"io/fs"
 	"net/http"
 	"path"
@@ -50,6 +51,17 @@ func Protect(header http.Header) {
 	header.Set("Cross-Origin-Opener-Policy", "same-origin")
 	header.Set("Cross-Origin-Resource-Policy", "same-origin")
 	header.Set("Cache-Control", "no-cache")
+}
+
+// Fill returns the page with each "{{name}}" replaced by the value of that name. Values
+// may be used in text and in quoted attributes. The packages for templates call methods by
+// name, so the linker couldn't remove unused methods from the program any more.
+func Fill(page []byte, values map[string]string) []byte {
+	pairs := make([]string, 0, 2*len(values))
+	for name, value := range values {
+		pairs = append(pairs, "{{"+name+"}}", html.EscapeString(value))
+	}
+	return []byte(strings.NewReplacer(pairs...).Replace(string(page)))
 }
 
 // HandleFiles registers handlers in mux for all files below the root of files.

@@ -9,12 +9,12 @@ import { Rate } from "/demo/rate.js";
 import { Stream } from "/demo/stream.js";
 
 const settings = document.documentElement.dataset;
-const anonymousAllowed = "anonymous" in settings;
+const anonymousAllowed = settings.anonymous === "true";
 const element = (id) => document.getElementById(id);
 const topicBoxes = [...document.querySelectorAll("#topics input")];
 
 const stream = new Stream(settings.events);
-const publisher = new Publisher("controlToken" in settings);
+const publisher = new Publisher(settings.controlToken === "true");
 const feed = new Feed();
 const rate = new Rate(element("rate"), element("rate-text"));
 const counts = { broadcast: 0, user: 0, topic: 0 };
