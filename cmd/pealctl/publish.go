@@ -102,6 +102,9 @@ func (s *session) publishToTopics(ctx context.Context, f *publishFlags, args []s
 		if i < len(args)-1 {
 			name = "TOPIC"
 		}
+		if topic == "" { // the daemon would publish to the others
+			return fmt.Errorf("%s is empty; want a topic", name)
+		}
 		if err := checkUTF8(name, topic); err != nil {
 			return err
 		}
