@@ -83,9 +83,9 @@ func TestSeveralTopicsInACluster(t *testing.T) {
 	rest(t, daemons[0], http.MethodGet, "/v1/position", "", &position)
 
 	live := make([]func(int) ([]frame, error), 0, len(daemons))
-	for _, d := range daemons {
+	for i, d := range daemons {
 		live = append(live, inGoSSE(t, with(d.Events(t, ""), "topic", "a", "topic", "c", "envelope", "1")))
-		d.WaitForStreams(t, 1)
+		d.WaitForStreams(t, int32(i+1)) // in the whole cluster
 	}
 
 	var batch pealv1.PublishBatchResponse
