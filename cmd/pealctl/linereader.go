@@ -17,7 +17,7 @@ import (
 // accepts.
 const maxLine = 4 << 20
 
-// byteOrderMark is what some editors on Windows write at the start of a file.
+// byteOrderMark marks the start of files that some editors on Windows write.
 const byteOrderMark = "\ufeff"
 
 // lineReader reads lines that are at most maxLine bytes long.
