@@ -73,12 +73,16 @@ func TestFromLeader(t *testing.T) {
 	}
 }
 
-// TestReplyFromLaggingReplica opens a stream on a node that lacks the client's last event
-// and doesn't serve, because it was partitioned. Then a server replies to the node's
-// probe. Only the leader can prove that the event log doesn't have the event.
+// TestReplyFromLaggingReplica opens a stream on a node that was partitioned and lacks the
+// client's last event. Then a server replies to the node's probe. Only a leader that can't
+// have been deposed proves that the event log doesn't have the event.
 func TestReplyFromLaggingReplica(t *testing.T) {
 	t.Parallel()
-	const applied, seen = 83, 89
+	const (
+		applied, seen = 83, 89
+		partition     = 20 * time.Second
+		wait          = 2 * time.Second
+	)
 	for name, test := range map[string]struct {
 		reply  func() *jetstream.StreamInfo
 		serves bool
@@ -93,32 +97,41 @@ func TestReplyFromLaggingReplica(t *testing.T) {
 		"own replica, as it hears from the leader": {func() *jetstream.StreamInfo {
 			return replied("b", 0, applied, follows("b"), unseen("c"))
 		}, false, broker.ErrBehind},
+		"own replica, which was deposed": {func() *jetstream.StreamInfo {
+			return replied("a", time.Hour+partition+wait, applied, follows("b"), follows("c"))
+		}, true, broker.ErrBehind},
 		"leader that has the event": {func() *jetstream.StreamInfo {
-			return replied("b", time.Hour, seen, follows("a"), follows("c"))
+			return replied("b", time.Second, seen, follows("a"), follows("c"))
 		}, false, broker.ErrBehind},
 		"leader that lacks the event": {func() *jetstream.StreamInfo {
-			return replied("b", time.Hour, applied, follows("a"), follows("c"))
+			return replied("b", time.Second, applied, follows("a"), follows("c"))
 		}, true, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				n := partitionedNode(applied)
+				n := nodeAt(applied)
 				defer n.broker.Close()
+				hears := func(info *jetstream.StreamInfo, serves bool) {
+					t.Helper()
+					found, err := describe(info)
+					if err != nil {
+						t.Fatal(err)
+					}
+					n.prober.note(info, found, request{time.Now().Add(-time.Millisecond), applied, "abc"}, time.Now())
+					n.updateServing(time.Now())
+					if serving, reason := n.Serving(); serving != serves {
+						t.Errorf("serving is %t, want %t; the reason is %q", serving, serves, reason)
+					}
+				}
+				hears(replied("a", time.Hour, applied, follows("b"), follows("c")), true)
+				time.Sleep(partition)
+				hears(replied("a", time.Hour+partition, applied, lastSeen("b", partition), lastSeen("c", partition)), false)
+
 				opened := make(chan error, 1)
 				go func() { opened <- n.broker.Await(t.Context(), fmt.Sprintf("abc-%d", seen*eventsPerEntry)) }()
-				time.Sleep(2 * time.Second)
-
-				info := test.reply()
-				found, err := describe(info)
-				if err != nil {
-					t.Fatal(err)
-				}
-				n.prober.note(info, found, request{time.Now().Add(-time.Millisecond), applied, "abc"}, time.Now())
-				n.updateServing(time.Now())
-				if serving, reason := n.Serving(); serving != test.serves {
-					t.Errorf("serving is %t, want %t; the reason is %q", serving, test.serves, reason)
-				}
+				time.Sleep(wait)
+				hears(test.reply(), test.serves)
 				if err := <-opened; !errors.Is(err, test.want) {
 					t.Errorf("Await = %v, want %v", err, test.want)
 				}
@@ -127,9 +140,8 @@ func TestReplyFromLaggingReplica(t *testing.T) {
 	}
 }
 
-// partitionedNode returns a node of a cluster that has applied entries and has never been
-// in contact with the leader.
-func partitionedNode(applied uint64) *Node {
+// nodeAt returns a node of a cluster that has applied entries.
+func nodeAt(applied uint64) *Node {
 	b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: 1 << 40, Replica: true})
 	n := &Node{name: "a", broker: b, log: slog.New(slog.DiscardHandler), readWake: make(chan struct{}, 1)}
 	n.prober = newProber(n)
