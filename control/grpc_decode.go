@@ -147,7 +147,7 @@ func decodingHandler(handler grpc.MethodHandler) grpc.MethodHandler {
 			},
 			func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 				return interceptor(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-					rejected, partial := errors.AsType[rest.RejectedMessages](decodeErr)
+					rejected, partial := errors.AsType[rest.BatchError](decodeErr)
 					if decodeErr != nil && !partial {
 						return nil, decodeErr
 					}

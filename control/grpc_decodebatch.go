@@ -9,7 +9,7 @@ import (
 )
 
 // decodeBatch decodes a batch message by message, because one that is malformed must not
-// affect the others. If there are any, it returns a [rest.RejectedMessages]. Any other
+// affect the others. If there are any, it returns a [rest.BatchError]. Any other
 // error means that the request as a whole is invalid. Batches that are too long aren't
 // decoded: an empty message takes up a hundred times as much memory once it is.
 func decodeBatch(data []byte, batch *pealv1.PublishBatchRequest) error {
@@ -22,7 +22,7 @@ func decodeBatch(data []byte, batch *pealv1.PublishBatchRequest) error {
 		return err
 	}
 
-	rejected := make(rest.RejectedMessages)
+	rejected := make(rest.BatchError)
 
 	for i, data := range encoded {
 		message := new(pealv1.PublishMessageRequest)

@@ -86,6 +86,7 @@ func testConsoleInUse(t *testing.T, b *browsertest.Browser) {
 	t.Run("subscribers", func(t *testing.T) { page.testSubscribers(t, d) })
 	t.Run("tail", func(t *testing.T) { page.testTail(t, d) })
 	t.Run("publish", func(t *testing.T) { page.testPublish(t, alice, nobody) })
+	t.Run("several topics", func(t *testing.T) { page.testSeveralTopics(t, alice) })
 	t.Run("history", func(t *testing.T) { page.testHistory(t, d) })
 	t.Run("retained", func(t *testing.T) { page.testRetained(t) })
 	t.Run("keyboard", func(t *testing.T) { page.testKeyboard(t, d, alice) })

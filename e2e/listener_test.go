@@ -103,3 +103,11 @@ func (l *listener) waitFor(t *testing.T, text string) {
 		}
 	}
 }
+
+// count returns how many events the stream has received whose data is text.
+func (l *listener) count(text string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	return strings.Count(l.text.String(), "data: "+text+"\n")
+}

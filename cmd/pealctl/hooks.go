@@ -25,7 +25,7 @@ sends the events of each webhook.
            node is ready to send yet; standby: the node that sends didn't reply
   delay    how long a user or topic must be without streams before the receiver
            is notified
-  pending  the number of events that wait to be sent
+  pending  the number of events that haven't been sent yet
   sent     the number of events that the receiver has accepted
   failed   the number of requests that the receiver hasn't accepted
   success  the time since the receiver accepted a request

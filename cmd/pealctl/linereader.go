@@ -17,6 +17,9 @@ import (
 // accepts.
 const maxLine = 4 << 20
 
+// byteOrderMark is what some editors on Windows write at the start of a file.
+const byteOrderMark = "\ufeff"
+
 // lineReader reads lines that are at most maxLine bytes long.
 type lineReader struct {
 	input  *bufio.Reader
@@ -31,8 +34,13 @@ type line struct {
 	tooLong bool // text is incomplete
 }
 
+// newLineReader returns a reader that skips a byte order mark at the start of the input.
 func newLineReader(input io.Reader) *lineReader {
-	return &lineReader{input: bufio.NewReaderSize(input, 64<<10)}
+	r := bufio.NewReaderSize(input, 64<<10)
+	if start, err := r.Peek(len(byteOrderMark)); err == nil && string(start) == byteOrderMark {
+		_, _ = r.Discard(len(byteOrderMark))
+	}
+	return &lineReader{input: r}
 }
 
 // next returns the next line, or io.EOF.

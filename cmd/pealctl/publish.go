@@ -42,7 +42,7 @@ status is 1. With --output json, the result of each line is a line of JSON.`,
   pealctl publish answers.42 --final 'That is all.'
   pealctl publish --topic room.7 --topic room.8 --exclude-user alice 'Hello'
   echo '{"topic": "orders.new", "data": "7"}' | pealctl publish --batch -`,
-		Args: func(cmd *cobra.Command, args []string) error { return f.checkArguments(cmd, args) },
+		Args: f.checkArguments,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.batch != "" {
 				return s.publishLines(cmd.Context(), f.batch)
@@ -101,6 +101,9 @@ func (s *session) publishToTopics(ctx context.Context, f *publishFlags, args []s
 		name := "--topic"
 		if i < len(args)-1 {
 			name = "TOPIC"
+		}
+		if topic == "" { // the daemon would publish to the others
+			return fmt.Errorf("%s is empty; want a topic", name)
 		}
 		if err := checkUTF8(name, topic); err != nil {
 			return err

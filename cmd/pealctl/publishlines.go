@@ -23,7 +23,7 @@ import (
 func (s *session) publishLines(ctx context.Context, file string) (err error) {
 	input, size := s.stdin, int64(0)
 	if file != "-" {
-		f, err := os.Open(file)
+		f, err := os.Open(file) //nolint:gosec // The user of the command chooses the path.
 		if err != nil {
 			return fmt.Errorf("--batch: %w", err)
 		}
@@ -102,7 +102,7 @@ func (p *linePublisher) run(ctx context.Context, input io.Reader) error {
 		if err != nil {
 			p.cancel(err)
 			if !p.interactive { // a blocked read can't be canceled
-				<-read
+				<-read //nolint:errcheck // err is why sending has failed
 			}
 			if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 				return cause
@@ -135,8 +135,8 @@ func (p *linePublisher) send(input io.Reader) error {
 		if err != nil {
 			continue
 		}
-		if p.stream.Send(request) != nil {
-			return nil // the receiving side gets the reason
+		if err := p.stream.Send(request); err != nil {
+			return nil //nolint:nilerr // the receiving side gets the reason
 		}
 	}
 }

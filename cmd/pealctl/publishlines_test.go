@@ -47,6 +47,8 @@ func TestPublishToSeveralTopics(t *testing.T) {
 	} {
 		d.pealctl(t, strings.Fields(c.args)).wantUsage(t, c.message)
 	}
+	d.pealctl(t, []string{"publish", "", "x", "--topic", "b"}).wantError(t, "TOPIC is empty; want a topic")
+	d.pealctl(t, []string{"publish", "--topic", "", "--topic", "b", "x"}).wantError(t, "--topic is empty; want a topic")
 	d.pealctl(t, []string{"publish", "--topic", "a\xff", "x"}).wantError(t, "--topic is not valid UTF-8")
 	d.pealctl(t, []string{"publish", "a", "x", "--exclude-user", "\xff"}).wantError(t, "--exclude-user is not valid UTF-8")
 }
@@ -63,6 +65,7 @@ func TestPublishLines(t *testing.T) {
 	const all = "PUBLISHED  FAILED  UNKNOWN\n        3       0        0\n"
 	pealctl(t, []string{"--addr", d.GRPC, "publish", "--batch", file}).want(t, all)
 	pealctl(t, []string{"--addr", d.GRPC, "publish", "--batch", "-"}, withStdin(valid+"\n")).want(t, all)
+	pealctl(t, []string{"--addr", d.GRPC, "publish", "--batch", "-"}, withStdin("\ufeff"+valid)).want(t, all)
 	pealctl(t, []string{"--addr", d.GRPC, "publish", "--batch", "-"}).want(t, "PUBLISHED  FAILED  UNKNOWN\n        0       0        0\n")
 
 	invalid := strings.Join([]string{

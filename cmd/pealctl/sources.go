@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -68,7 +69,7 @@ func sourceRows(reply *pealv1.StatsResponse, now time.Time) func(table.Writer) {
 				node = escaped(source.GetNode())
 			}
 			if source.GetLag() != nil {
-				lag = fmt.Sprint(source.GetLagRecords())
+				lag = strconv.FormatInt(source.GetLagRecords(), 10)
 			}
 			t.AppendRow(table.Row{
 				escaped(source.GetName()), escaped(source.GetKind()), node,

@@ -157,16 +157,16 @@ func TestKeys(t *testing.T) {
 		e := one(t, binary("ce-pealdtopic", id+source), "x")
 		if id != "" {
 			header := binary()
-			header.Set("ce-id", id)
-			header.Set("ce-source", source)
+			header.Set("Ce-Id", id)
+			header.Set("Ce-Source", source)
 			e = one(t, header, "x")
 		}
 
 		return e.Key()
 	}
 
-	if len(key("1", "/a")) != 55 || key("1", "/a") != key("1", "/a") {
-		t.Errorf("the key is %q", key("1", "/a"))
+	if first, second := key("1", "/a"), key("1", "/a"); len(first) != 55 || second != first {
+		t.Errorf("the key is %q, and then %q", first, second)
 	}
 
 	keys := []string{key("1", "/a"), key("2", "/a"), key("1", "/b"), key("1/", "a"), key("/a", "1")}

@@ -50,16 +50,16 @@ func replaceErrors(ctx context.Context, _ http.ResponseWriter, response proto.Me
 	return nil
 }
 
-// RejectedMessages holds the errors for the messages in a batch that could not be
+// BatchError holds the errors for the messages in a batch that could not be
 // decoded, by index.
-type RejectedMessages map[int]*apierror.Error
+type BatchError map[int]*apierror.Error
 
 // Error implements error.
-func (r RejectedMessages) Error() string { return fmt.Sprintf("%d malformed messages", len(r)) }
+func (e BatchError) Error() string { return fmt.Sprintf("%d malformed messages", len(e)) }
 
 // Replace replaces the results for these messages.
-func (r RejectedMessages) Replace(batch *pealv1.PublishBatchResponse) {
-	for i, rejected := range r {
+func (e BatchError) Replace(batch *pealv1.PublishBatchResponse) {
+	for i, rejected := range e {
 		if results := batch.GetResults(); i < len(results) {
 			results[i] = &pealv1.PublishResult{ErrorValue: &pealv1.PublishResult_Error{Error: PublishError(rejected)}}
 		}
@@ -104,7 +104,7 @@ func (b *requestBody) decodeBatch(data []byte, batch *pealv1.PublishBatchRequest
 			message.Reset()
 
 			if b.rejected == nil {
-				b.rejected = make(RejectedMessages)
+				b.rejected = make(BatchError)
 			}
 
 			b.rejected[i] = apierror.From(diagnose("message", encoded, message))

@@ -34,7 +34,7 @@ type requestBody struct {
 	inPath      map[string]string // fields that the path sets
 	err         error             // the decoder's error
 
-	rejected RejectedMessages // the messages in a batch that could not be decoded
+	rejected BatchError // the messages in a batch that could not be decoded
 }
 
 // newRequestBody returns the body of r.

@@ -42,7 +42,7 @@ func (g *gateway) serveCloudEvents(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 			// An error means that the client is gone.
-			_, _ = w.Write(body) //nolint:gosec // The response is JSON, and must not be sniffed.
+			_, _ = w.Write(body)
 
 			return
 		}
@@ -55,21 +55,21 @@ func (g *gateway) serveCloudEvents(w http.ResponseWriter, r *http.Request) {
 // may send events here, and how many per minute (HTTP 1.1 Web Hooks for Event Delivery
 // 1.0, section 4). It needs no token, but the events do.
 func (g *gateway) allowWebHook(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("WebHook-Request-Origin") == "" {
+	if r.Header.Get("Webhook-Request-Origin") == "" {
 		g.writeError(w, apierror.Invalid(apierror.Field{Name: "WebHook-Request-Origin", Problem: "is missing from the header of an OPTIONS request"}))
 		return
 	}
 
 	header := w.Header()
 	header.Set("Allow", http.MethodPost+", "+http.MethodOptions)
-	header.Set("WebHook-Allowed-Origin", "*")
+	header.Set("Webhook-Allowed-Origin", "*")
 
-	if r.Header.Get("WebHook-Request-Rate") != "" {
+	if r.Header.Get("Webhook-Request-Rate") != "" {
 		rate := "*"
 		if limit := g.rateLimit(); limit > 0 {
 			rate = strconv.Itoa(60 * limit)
 		}
-		header.Set("WebHook-Allowed-Rate", rate)
+		header.Set("Webhook-Allowed-Rate", rate)
 	}
 
 	w.WriteHeader(http.StatusOK)
@@ -155,7 +155,7 @@ func (g *gateway) publishBatch(ctx context.Context, mapping *eventMapping, event
 
 		var messages []*eventMessage
 
-		rejected := make(RejectedMessages)
+		rejected := make(BatchError)
 
 		for len(events) > 0 && size < batchBytes {
 			m, err := mapping.message(events[0])

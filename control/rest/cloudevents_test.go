@@ -264,14 +264,14 @@ func TestWebHookValidation(t *testing.T) {
 	s := startServer(t, control.Config{RateLimit: 20, Tokens: []control.Token{{Name: "shop", Token: "shop's token"}}}, &fakeBroker{}, nil)
 
 	got := s.do(t, http.MethodOptions, "/v1/cloudevents?topic=a", "", "WebHook-Request-Origin", "example.com", "WebHook-Request-Rate", "100")
-	if got.StatusCode != http.StatusOK || got.Header.Get("WebHook-Allowed-Origin") != "*" || got.Header.Get("WebHook-Allowed-Rate") != "1200" ||
+	if got.StatusCode != http.StatusOK || got.Header.Get("Webhook-Allowed-Origin") != "*" || got.Header.Get("Webhook-Allowed-Rate") != "1200" ||
 		got.Header.Get("Allow") != "POST, OPTIONS" {
 		t.Errorf("response %s %v", got.Status, got.Header)
 	}
 
 	s = startServer(t, control.Config{}, &fakeBroker{}, nil)
 	got = s.do(t, http.MethodOptions, "/v1/cloudevents", "", "WebHook-Request-Origin", "example.com")
-	if got.StatusCode != http.StatusOK || got.Header.Get("WebHook-Allowed-Rate") != "" {
+	if got.StatusCode != http.StatusOK || got.Header.Get("Webhook-Allowed-Rate") != "" {
 		t.Errorf("without a rate: response %s %v", got.Status, got.Header)
 	}
 	if got = s.do(t, http.MethodOptions, "/v1/cloudevents", ""); got.failure(t).reason != "INVALID_FIELD" {

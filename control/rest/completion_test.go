@@ -133,7 +133,7 @@ func TestHalfClosedClientsGetTheResponse(t *testing.T) {
 
 				for range halfClosedCalls {
 					got := s.halfClose(t, request)
-					if got.StatusCode != http.StatusOK || strings.Contains(got.body, `"error"`) {
+					if got.StatusCode != http.StatusOK || strings.Contains(got.body, `"error":{`) {
 						t.Fatalf("response %s %s, want 200", got.Status, got.body)
 					}
 				}

@@ -49,6 +49,7 @@ func newHandler(tb testing.TB, cfg control.Config, b control.Broker, m control.M
 
 	cfg.Drain = func() {}
 	cfg.Membership = members{}
+	cfg.Hooks = hooks{}
 
 	service := control.New(cfg, b, m)
 	tb.Cleanup(service.Close)
@@ -67,6 +68,17 @@ func newHandler(tb testing.TB, cfg control.Config, b control.Broker, m control.M
 type members struct{}
 
 func (members) Remove(context.Context, string) ([]string, error) { return []string{"a"}, nil }
+
+// hooks is a single webhook, whose receiver accepts test messages.
+type hooks struct{}
+
+const hookURL = "https://app.example/hooks"
+
+func (hooks) Status() []control.Hook { return []control.Hook{{URL: hookURL}} }
+
+func (hooks) Test(_ context.Context, url string) (control.HookTest, bool) {
+	return control.HookTest{URL: hookURL, MessageID: "test-1", Status: http.StatusNoContent}, url == "" || url == hookURL
+}
 
 type stubMinter struct{}
 

@@ -3,6 +3,7 @@ package load_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -138,9 +139,7 @@ func (o *outboxWriters) write(ctx context.Context, number int, audiences []strin
 
 		o.written.Add(int64(len(data)))
 		o.world.mu.Lock()
-		for audience, n := range numbers {
-			o.world.sent[audience] = n
-		}
+		maps.Copy(o.world.sent, numbers)
 		o.world.mu.Unlock()
 	}
 }

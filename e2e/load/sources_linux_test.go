@@ -2,6 +2,7 @@ package load_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -78,7 +79,7 @@ type disruption struct {
 func (s *testedSource) disruptions(w *clusterWorld) []disruption {
 	return []disruption{
 		{"the node that reads is killed", func(t *testing.T) { w.kill(t, s.readingNode(t, w.nodes)) }},
-		{"connections to the server are cut", func(t *testing.T) {
+		{"connections to the server are cut", func(*testing.T) {
 			for _, p := range s.proxies {
 				p.Cut()
 			}
@@ -99,7 +100,7 @@ func (s *testedSource) disruptions(w *clusterWorld) []disruption {
 			p.Heal()
 		}},
 		{"the node that reads is restarted", func(t *testing.T) { s.readingNode(t, w.nodes).restart(t, syscall.SIGTERM) }},
-		{"nothing arrives from the server", func(t *testing.T) {
+		{"nothing arrives from the server", func(*testing.T) {
 			for _, p := range s.proxies {
 				p.Freeze()
 			}
@@ -153,6 +154,11 @@ func (s *testedSource) readingNode(t *testing.T, nodes []*clusterNode) (found *c
 
 // isReadBy reports whether a node reads the source.
 func (s *testedSource) isReadBy(n *clusterNode) bool {
+	return n.hasMetric(fmt.Sprintf("peald_source_active{source=%q} 1", s.name))
+}
+
+// hasMetric reports whether the node's metrics have this line.
+func (n *clusterNode) hasMetric(line string) bool {
 	resp, err := http.Get("http://" + n.rest + "/metrics")
 	if err != nil {
 		return false
@@ -160,7 +166,7 @@ func (s *testedSource) isReadBy(n *clusterNode) bool {
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(resp.Body)
 
-	return strings.Contains(string(body), "\npeald_source_active{source=\""+s.name+"\"} 1\n")
+	return strings.Contains(string(body), "\n"+line+"\n")
 }
 
 // audiencesOf returns all audiences of a world. The data of a message begins with its

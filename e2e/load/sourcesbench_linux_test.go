@@ -1,11 +1,9 @@
 package load_test
 
 import (
+	"bytes"
 	"fmt"
-	"io"
-	"net/http"
 	"strconv"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -19,8 +17,8 @@ import (
 	"github.com/peald/peald/internal/sourcetest"
 )
 
-// benchmarkData is the data of each message.
-var benchmarkData = []byte(strings.Repeat("x", 100))
+// benchmarkData returns the data of each message.
+func benchmarkData() []byte { return bytes.Repeat([]byte("x"), 100) }
 
 // BenchmarkKafka measures how fast one daemon publishes records of 100 bytes from 12
 // partitions of a fake broker in another process.
@@ -31,8 +29,9 @@ func BenchmarkKafka(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer client.Close()
+	data := benchmarkData()
 	for i := range b.N {
-		client.Produce(b.Context(), &kgo.Record{Key: fmt.Append(nil, "topic", i%1000), Value: benchmarkData}, nil)
+		client.Produce(b.Context(), &kgo.Record{Key: fmt.Append(nil, "topic", i%1000), Value: data}, nil)
 	}
 	if err := client.Flush(b.Context()); err != nil {
 		b.Fatal(err)
@@ -59,8 +58,9 @@ func BenchmarkNATS(b *testing.B) {
 	if _, err := js.CreateStream(b.Context(), jetstream.StreamConfig{Name: "EVENTS", Subjects: []string{"events.>"}}); err != nil {
 		b.Fatal(err)
 	}
+	data := benchmarkData()
 	for i := range b.N {
-		if _, err := js.PublishAsync(fmt.Sprint("events.topic", i%1000), benchmarkData, jetstream.WithStallWait(time.Minute)); err != nil {
+		if _, err := js.PublishAsync(fmt.Sprint("events.topic", i%1000), data, jetstream.WithStallWait(time.Minute)); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -94,18 +94,6 @@ func benchmarkSource(b *testing.B, s daemon.Source) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "messages/s")
 	b.ReportMetric(float64((cpuTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
-}
-
-// hasMetric reports whether the node's metrics have this line.
-func (n *clusterNode) hasMetric(line string) bool {
-	resp, err := http.Get("http://" + n.rest + "/metrics")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(resp.Body)
-
-	return strings.Contains(string(body), "\n"+line+"\n")
 }
 
 // cpuTime returns the CPU time of this process, which includes the daemon but not the

@@ -162,10 +162,13 @@ func (r *receiver) show(w http.ResponseWriter) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string][]string{
+	err := json.NewEncoder(w).Encode(map[string][]string{
 		"users":  append([]string{}, slices.Sorted(maps.Keys(r.present.users))...),
 		"topics": append([]string{}, slices.Sorted(maps.Keys(r.present.topics))...),
 	})
+	if err != nil {
+		log.Printf("could not show who is present: %v", err)
+	}
 }
 
 func main() {

@@ -65,9 +65,9 @@ func post(t *testing.T, server *httptest.Server, secret, id, body string, ago ti
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("webhook-id", id)
-		req.Header.Set("webhook-timestamp", fmt.Sprint(at.Unix()))
-		req.Header.Set("webhook-signature", signature)
+		req.Header.Set("Webhook-Id", id)
+		req.Header.Set("Webhook-Timestamp", fmt.Sprint(at.Unix()))
+		req.Header.Set("Webhook-Signature", signature)
 	}
 	resp, err := server.Client().Do(req)
 	if err != nil {

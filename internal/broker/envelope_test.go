@@ -29,6 +29,7 @@ func enveloped() map[string]broker.Opening {
 // opened returns what is in an envelope.
 func opened(t rapid.TB, e received) (in struct {
 	Topic           string
+	Topics          []string
 	User, Broadcast bool
 	Event, Data     string
 	Time            time.Time

@@ -159,7 +159,7 @@ func (a *account) unlist() {
 // streams with a single topic. The caller holds Broker.mu.
 func (a *account) inGroups(selects func(topic string) bool, alone bool) (n int) {
 	for st := a.listed; st != nil; st = st.topics.next {
-		if s := st.topics; !s.left && !(alone && s.several()) && s.inGroup(selects) {
+		if s := st.topics; !s.left && (!alone || !s.several()) && s.inGroup(selects) {
 			n++
 		}
 	}

@@ -90,47 +90,43 @@ func (h holding) complete(p published) bool { return len(h[p.seq]) == len(p.audi
 
 // held returns the events that the history holds.
 func (w *world) held(rt *rapid.T) holding {
+	all := make(holding)
+	asked := make(map[string]bool)
+	for _, p := range w.sent {
+		for _, to := range p.audiences() {
+			if !asked[to] {
+				asked[to] = true
+				w.heldFor(rt, to, all)
+			}
+		}
+	}
+	return all
+}
+
+// heldFor adds the events that the history holds for one audience.
+func (w *world) heldFor(rt *rapid.T, to string, all holding) {
 	end, err := w.broker.Position()
 	if err != nil {
 		rt.Fatal(err)
 	}
 	epoch, _, _ := strings.Cut(end, "-")
-	tap, err := w.broker.Tap(broker.Audience{}, epoch+"-0")
+	tap, err := w.broker.Tap(audience(to), epoch+"-0")
 	if err != nil {
 		rt.Fatal(err)
 	}
 	defer tap.Close()
-	all := make(holding)
 	for {
 		batch, err := tap.Take()
 		if err != nil {
 			rt.Fatal(err)
 		}
 		for _, m := range batch.Messages {
-			all[sequence(m.ID)] = audiencesOf(m)
+			all[sequence(m.ID)] = append(all[sequence(m.ID)], to)
 		}
 		if batch.Position == end {
-			return all
+			return
 		}
 	}
-}
-
-// audiencesOf returns the audiences for which the history holds a message that a tap has
-// read from it.
-func audiencesOf(m broker.Tapped) (all []string) {
-	for _, name := range m.Topics {
-		all = append(all, "topic:"+name)
-	}
-	if len(all) > 0 {
-		return all
-	}
-	if name, ok := m.Audience.Topic(); ok {
-		return []string{"topic:" + name}
-	}
-	if id, ok := m.Audience.User(); ok {
-		return []string{"user:" + id}
-	}
-	return []string{""}
 }
 
 // openingSince returns how a stream that starts at the given time begins: "reset" or

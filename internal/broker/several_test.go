@@ -31,9 +31,9 @@ func TestSetTopics(t *testing.T) {
 }
 
 func TestInvalidTopicsAndExclusions(t *testing.T) {
-	many := make([]string, broker.MaxTopics)
-	for i := range many {
-		many[i] = fmt.Sprint("t.", i)
+	var many []string
+	for i := range broker.MaxTopics {
+		many = append(many, fmt.Sprint("t.", i))
 	}
 	if m := toTopics("x", many...); m.Validate() != nil {
 		t.Errorf("%d topics: %v", len(many), m.Validate())

@@ -121,6 +121,7 @@ func TestOrders(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
 				o := &orderTest{newAppender(1), new(order)}
 				o.wantBroken(t, fail(t, o))

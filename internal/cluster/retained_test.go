@@ -116,15 +116,14 @@ func TestRetainedValuesOutliveTheLog(t *testing.T) {
 			cfg.MaxAge = time.Second
 			m := start(t, cfg)
 			serving(t, m)
-			var last broker.Receipt
 			for i := range 300 {
 				value := retained("t", fmt.Sprint(i), strings.Repeat("x", 3000)+fmt.Sprint(i))
 				if i%3 == 0 {
 					value.Topics, value.ExcludeUser = []string{"u", "v"}, "alice"
 				}
-				last = m.publish(t, value)
+				m.publish(t, value)
 			}
-			last = m.publish(t, retained("u", "0", "only for u"))
+			last := m.publish(t, retained("u", "0", "only for u"))
 			if kill {
 				saved(t, m, last)
 			}

@@ -254,7 +254,7 @@ func TestTest(t *testing.T) {
 		if err != nil || result.Status != 404 || result.Body != "body" || result.Err == nil || !strings.Contains(result.Err.Error(), "status 404 Not Found; want 2xx") {
 			t.Errorf("result %+v, %v", result, err)
 		}
-		if header.Get("User-Agent") != "peald/1.2.3" || header.Get("Content-Type") != "application/json" || header.Get("webhook-id") != result.MessageID {
+		if header.Get("User-Agent") != "peald/1.2.3" || header.Get("Content-Type") != "application/json" || header.Get("Webhook-Id") != result.MessageID {
 			t.Errorf("header %v", header)
 		}
 		if result, _ = m.Test(t.Context(), "https://app.example/slow"); result.Err == nil || result.Err.Error() != "no response within 10s" || result.Duration != 10*time.Second {

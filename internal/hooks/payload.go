@@ -119,6 +119,6 @@ func encode(v any) []byte {
 	var text bytes.Buffer
 	encoder := json.NewEncoder(&text)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(v)
+	_ = encoder.Encode(v) //nolint:errchkjson // See above.
 	return bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 }

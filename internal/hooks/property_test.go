@@ -29,7 +29,6 @@ type faults struct {
 	level    atomic.Int64 // 0 for no faults; otherwise about one in level requests fails
 	random   func(n int) int
 	forgets  bool // the receiver sometimes loses its state
-	late     chan struct{}
 }
 
 // roundTrip passes a request to the receiver, before or after which something may fail.

@@ -21,21 +21,21 @@ const Secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 
 // body is a request's body.
 type body struct {
-	Type      string
-	Timestamp time.Time
+	Type      string    `json:"type"`
+	Timestamp time.Time `json:"timestamp"`
 	Data      struct {
-		Snapshot string
-		Sequence int
-		Last     bool
-		Users    []string
-		Topics   []string
+		Snapshot string   `json:"snapshot"`
+		Sequence int      `json:"sequence"`
+		Last     bool     `json:"last"`
+		Users    []string `json:"users"`
+		Topics   []string `json:"topics"`
 		Events   []struct {
-			Type   string
-			UserID string `json:"user_id"`
-			Topic  string
-			Time   time.Time
-		}
-	}
+			Type   string    `json:"type"`
+			UserID string    `json:"user_id"`
+			Topic  string    `json:"topic"`
+			Time   time.Time `json:"time"`
+		} `json:"events"`
+	} `json:"data"`
 }
 
 // Receiver keeps a picture of who is present, and collects the faults of requests. It is
@@ -93,8 +93,8 @@ func (r *Receiver) Receive(header http.Header, text []byte) int {
 	if len(text) > 100<<10 {
 		r.faultf("a body of %d bytes", len(text))
 	}
-	if want := fmt.Sprintf("%s-%d", b.Data.Snapshot, b.Data.Sequence); header.Get("webhook-id") != want {
-		r.faultf("webhook-id %q, want %q", header.Get("webhook-id"), want)
+	if id, want := header.Get("Webhook-Id"), fmt.Sprintf("%s-%d", b.Data.Snapshot, b.Data.Sequence); id != want {
+		r.faultf("webhook-id %q, want %q", id, want)
 	}
 
 	switch d := b.Data; {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 )
 
@@ -39,9 +40,9 @@ type Field struct {
 
 // field returns the value of the field with the given name.
 func (r *Record) field(name string) (value string, ok bool) {
-	for i := len(r.Fields) - 1; i >= 0; i-- {
-		if r.Fields[i].Name == name {
-			return r.Fields[i].Value, true
+	for _, f := range slices.Backward(r.Fields) {
+		if f.Name == name {
+			return f.Value, true
 		}
 	}
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -96,10 +97,8 @@ func (s Schema) parse(text string) (p part, ok bool) {
 		return part{from: fromField, name: rest}, true
 	case dotted && first == "value" && s.Value:
 		path := strings.Split(rest, ".")
-		for _, name := range path {
-			if name == "" {
-				return p, false
-			}
+		if slices.Contains(path, "") {
+			return p, false
 		}
 		return part{from: fromMember, path: path}, true
 	case dotted:

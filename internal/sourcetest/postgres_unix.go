@@ -154,9 +154,10 @@ func (p *Postgres) requirePassword(tb testing.TB) {
 	tb.Helper()
 
 	path := filepath.Join(p.data(), "pg_hba.conf")
-	rules, err := os.ReadFile(path)
+	rules, err := os.ReadFile(path) //nolint:gosec // a directory of the test
 	if err == nil {
-		err = os.WriteFile(path, append([]byte("host all "+WithPassword+" all scram-sha-256\n"), rules...), 0o600)
+		rules = append([]byte("host all "+WithPassword+" all scram-sha-256\n"), rules...)
+		err = os.WriteFile(path, rules, 0o600) //nolint:gosec // as above
 	}
 	if err != nil {
 		tb.Fatal(err)
@@ -164,7 +165,7 @@ func (p *Postgres) requirePassword(tb testing.TB) {
 }
 
 func (p *Postgres) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
+	cmd := exec.Command(name, args...) //nolint:gosec,noctx // programs of the installed server; runs until end
 	cmd.Dir = p.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: p.credential}
 

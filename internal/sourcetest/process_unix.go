@@ -142,15 +142,16 @@ func (p *Process) Start(tb testing.TB) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p.cmd = exec.Command(program)
+	p.cmd = exec.Command(program) //nolint:gosec,noctx // the test's own program; runs until Kill
 	p.cmd.Env = append(os.Environ(), envServer+"="+p.server, envAddr+"="+p.Addr, envAdvertise+"="+p.Proxy.Addr, envDir+"="+p.dir)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	if err := p.cmd.Start(); err != nil {
 		tb.Fatalf("start %s: %v", p.server, err)
 	}
 
+	dialer := net.Dialer{Timeout: time.Second}
 	if !pealdtest.Eventually(patience, func() bool {
-		conn, err := net.DialTimeout("tcp", p.Addr, time.Second)
+		conn, err := dialer.DialContext(tb.Context(), "tcp", p.Addr)
 		if err != nil {
 			return false
 		}

@@ -99,7 +99,7 @@ func newRedis(tb testing.TB, addr string, args []string) *Redis {
 func (r *Redis) Start(tb testing.TB) {
 	tb.Helper()
 
-	r.cmd = exec.Command(r.program, r.args...)
+	r.cmd = exec.Command(r.program, r.args...) //nolint:gosec,noctx // chosen by a test; runs until Kill
 	r.cmd.Stdout, r.cmd.Stderr = &r.log, &r.log
 	if err := r.cmd.Start(); err != nil {
 		tb.Fatalf("start Redis: %v", err)

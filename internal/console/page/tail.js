@@ -28,9 +28,16 @@ function renderGap({ reason, messages }) {
   return item;
 }
 
+// recipientsOf describes whom a message is for.
+function recipientsOf({ userId, topic, topics, excludeUserId }) {
+  if (userId !== undefined) return `user ${userId}`;
+  const named = topics.length > 1 ? `topics ${topics.join(", ")}` : `topic ${topic}`;
+  const except = excludeUserId === undefined ? "" : ` except user ${excludeUserId}`;
+  return (topic === undefined ? "everyone" : named) + except;
+}
+
 function renderTailed(message) {
-  const to = message.userId !== undefined ? `user ${message.userId}` : message.topic !== undefined ? `topic ${message.topic}` : "everyone";
-  const item = renderMessage(message, `${message.event} · to ${to}`);
+  const item = renderMessage(message, `${message.event} · to ${recipientsOf(message)}`);
   item.classList.toggle("for-one", message.userId !== undefined);
   item.classList.toggle("for-topic", message.topic !== undefined);
   item.querySelector(".recipients").textContent = `${format.streams(message.recipients)} ·`;

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -202,7 +203,7 @@ func (s *session) check(c jetstream.ConsumerConfig) error {
 	case c.AckPolicy != jetstream.AckExplicitPolicy:
 		return &mismatchError{"ack_policy", policyName(c.AckPolicy), "explicit"}
 	case c.MaxDeliver > 0:
-		return &mismatchError{"max_deliver", fmt.Sprint(c.MaxDeliver), "-1, because the server gives up messages otherwise"}
+		return &mismatchError{"max_deliver", strconv.Itoa(c.MaxDeliver), "-1, because the server gives up messages otherwise"}
 	case c.HeadersOnly:
 		return &mismatchError{"headers_only", "true", "false"}
 	case c.PriorityPolicy != jetstream.PriorityPolicyPinned || len(c.PriorityGroups) != 1:

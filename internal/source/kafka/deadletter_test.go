@@ -90,7 +90,7 @@ func TestRejectedRecordsAreStored(t *testing.T) {
 func TestRecordTooLargeForDeadLetterTopic(t *testing.T) {
 	t.Parallel()
 	c := startBrokers(t)
-	large := map[string]*string{"max.message.bytes": ptr("8000000")}
+	large := map[string]*string{"max.message.bytes": new("8000000")}
 	for name, configs := range map[string]map[string]*string{topic: large, dead: nil} {
 		createTopic(t, c, name, configs)
 	}

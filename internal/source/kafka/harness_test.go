@@ -118,8 +118,6 @@ func waitForMembers(t *testing.T, c *kfake.Cluster, n int) {
 	}
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // createTopic creates a topic with one partition.
 func createTopic(t *testing.T, c *kfake.Cluster, name string, configs map[string]*string) {
 	t.Helper()
@@ -141,7 +139,7 @@ func newSwitch(c *kfake.Cluster) *atomic.Bool {
 	c.ControlKey(int16(kmsg.Produce), func(request kmsg.Request) (kmsg.Response, error, bool) {
 		c.KeepControl()
 		if !on.Load() {
-			return nil, nil, false
+			return nil, nil, false //nolint:nilnil // The brokers handle the request.
 		}
 
 		produce := request.(*kmsg.ProduceRequest)

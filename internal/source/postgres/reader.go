@@ -64,7 +64,7 @@ type session struct {
 
 	// ctx ends some time after the reader has been stopped, so that rows whose messages
 	// have been published are deleted.
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // It differs from the one that the reader is stopped with.
 
 	notified bool // rows may have been inserted since the last fetch
 	barriers barriers

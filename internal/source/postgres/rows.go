@@ -126,9 +126,9 @@ func (t *table) query(after int64, b *barriers) (sql string, args []any) {
 	}
 
 	// The window adds up the sizes of the rows before each row.
-	sql = fmt.Sprintf(`SELECT %s FROM (
-		SELECT *, sum(%s) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
-			SELECT %s FROM %s WHERE id > $1::bigint%s ORDER BY id LIMIT $2
+	sql = fmt.Sprintf(`SELECT %[1]s FROM (
+		SELECT %[1]s, sum(%[2]s) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM (
+			SELECT %[3]s FROM %[4]s WHERE id > $1::bigint%[5]s ORDER BY id LIMIT $2
 		) AS ready
 	) AS sized WHERE coalesce(before, 0) < $3 ORDER BY id`,
 		strings.Join(names, ", "), strings.Join(sizes, " + "), strings.Join(values, ", "), t.name, complete)

@@ -161,9 +161,10 @@ func eventually(tb testing.TB, what string, check func() error) {
 func hasLength(tb testing.TB, client *goredis.Client, stream string, n int64) error {
 	tb.Helper()
 
-	if length, err := client.XLen(tb.Context(), stream).Result(); err != nil || length != n {
-		return fmt.Errorf("it has %d entries (%v), want %d", length, err, n)
+	length, err := client.XLen(tb.Context(), stream).Result()
+	if err == nil && length != n {
+		err = fmt.Errorf("it has %d entries, want %d", length, n)
 	}
 
-	return nil
+	return err
 }

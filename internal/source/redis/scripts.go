@@ -59,6 +59,7 @@ func claimScript() *goredis.Script {
 //
 // KEYS: stream. ARGV: group, prefix, consumer.
 func tidyScript() *goredis.Script {
+	//nolint:dupword // Nested blocks end like this in Lua.
 	return goredis.NewScript(`
 		local removed = 0
 		for _, row in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do

@@ -128,7 +128,7 @@ func TestSequencerKeepsOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := world{model: model{messages: 60, next: 1, pending: make(map[uint64]struct{})}}
 		w.repin(0)
-		w.saved = w.model.clone()
+		w.saved = w.clone()
 		w.clients = [2]*sequencer{newSequencer(), newSequencer()}
 		client := rapid.IntRange(0, 1)
 		often := rapid.SampledFrom([]bool{true, true, true, true, false})
@@ -153,7 +153,7 @@ func TestSequencerKeepsOrder(t *testing.T) {
 			"pin":           func(t *rapid.T) { w.repin(client.Draw(t, "client")) },
 			"kill a client": func(t *rapid.T) { w.clients[client.Draw(t, "client")] = newSequencer() },
 			"prune":         func(t *rapid.T) { w.clients[client.Draw(t, "client")].prune(w.snapshot().floor) },
-			"save":          func(*rapid.T) { w.saved = w.model.clone() },
+			"save":          func(*rapid.T) { w.saved = w.clone() },
 			"restart the server": func(t *rapid.T) {
 				w.model = w.saved.clone()
 				w.expired, w.lossy = nil, true
