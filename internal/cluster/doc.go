@@ -101,6 +101,11 @@
 // closed over several seconds, so that their clients reconnect to other nodes. If the
 // leader replies again before all of them are closed, the rest stay open.
 //
+// A client may have received events from another node that this node hasn't applied yet.
+// Its stream waits for them. It gets a reset only if the event log doesn't have them. Only
+// the leader can prove that, and not after it may have been deposed without noticing.
+// Until then, the client is asked to retry.
+//
 // # Lost entries
 //
 // An event log can lose its last entries, be restored from a backup, or be used again

@@ -28,6 +28,8 @@ type prober struct {
 
 	doubt      *position // an applied entry that the leader didn't have
 	doubtSince time.Time
+
+	leadership leadership
 }
 
 func newProber(n *Node) *prober { return &prober{node: n} }
@@ -58,7 +60,6 @@ func (p *prober) run(ctx context.Context) {
 
 func (p *prober) probe(ctx context.Context) {
 	n := p.node
-	asked := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	p.updateMembers(ctx)
@@ -70,11 +71,11 @@ func (p *prober) probe(ctx context.Context) {
 	defer release()
 
 	// By the time the reply arrives, another event log may be open.
-	applied, epoch := n.applied.Load(), n.openEpoch()
+	sent := request{time.Now(), n.applied.Load(), n.openEpoch()}
 	stream, err := n.js.Stream(ctx, n.cfg.Name)
 	if err != nil {
 		if errors.Is(err, jetstream.ErrStreamNotFound) {
-			n.leaveLog(epoch) // the reader reports any trouble with creating another
+			n.leaveLog(sent.epoch) // the reader reports any trouble with creating another
 		} else {
 			n.setTrouble(n.explain(err))
 		}
@@ -88,37 +89,7 @@ func (p *prober) probe(ctx context.Context) {
 		return
 	}
 
-	n.broker.SetClock(found.at)
-	silent, trouble := p.inspect(info)
-	if trouble != "" {
-		trouble = n.withRejection(trouble)
-	}
-	p.checkReplica(info, time.Now())
-	n.mu.Lock()
-	same := found.epoch == n.state.epoch
-	n.state.trouble = trouble
-	if trouble == "" {
-		n.state.quorumAt = time.Now().Add(-silent)
-	}
-	if same {
-		n.state.known, n.state.first = max(n.state.known, found.last), found.first
-	}
-	n.mu.Unlock()
-
-	if !same {
-		n.leaveLog(epoch)
-	} else if found.last > applied {
-		n.wakeReader()
-	}
-	if same {
-		p.updateDoubt(applied, found.last)
-		if trouble == "" && silent < noElectionFor {
-			n.broker.Confirm((found.last+1)*eventsPerEntry-1, asked)
-		}
-	} else {
-		p.doubt = nil
-	}
-	if trouble == "" {
+	if trouble := p.note(info, found, sent, time.Now()); trouble == "" {
 		if p.hasLost(ctx, stream, found) {
 			n.log.Error("event log has lost entries and starts a new epoch, clients with earlier ids get a reset", "last", found.last, "expected", p.doubt.entry)
 			if _, err := n.renew(ctx, info, broker.NewEpoch()); err != nil {
@@ -127,6 +98,64 @@ func (p *prober) probe(ctx context.Context) {
 		}
 		p.adjustOrWarn(ctx, info)
 	}
+}
+
+// request is a request for the event log's state.
+type request struct {
+	at      time.Time
+	applied uint64 // the last entry that the node had applied
+	epoch   string // of the log that the node had open
+}
+
+// note records a reply, received now, to a request. It returns the problem that keeps
+// the event log from accepting entries, or an empty string if there is none.
+//
+// A reply from a replica other than the leader proves what the event log has, but not
+// what it lacks.
+func (p *prober) note(info *jetstream.StreamInfo, found eventLog, sent request, now time.Time) (trouble string) {
+	n := p.node
+	n.broker.SetClock(found.at)
+	led := fromLeader(info, now.Sub(sent.at), n.server != nil)
+	silent, trouble := p.inspect(info, led)
+	if trouble != "" {
+		trouble = n.withRejection(trouble)
+	}
+	if led {
+		p.checkReplica(info, now)
+	}
+
+	n.mu.Lock()
+	same := found.epoch == n.state.epoch
+	n.state.trouble = trouble
+	if trouble == "" {
+		n.state.quorumAt = now.Add(-silent)
+	}
+	if same {
+		n.state.known = max(n.state.known, found.last)
+	}
+	if same && led {
+		n.state.first = found.first
+	}
+	n.mu.Unlock()
+
+	switch {
+	case same && found.last > sent.applied:
+		n.wakeReader()
+	case !same && led:
+		n.leaveLog(sent.epoch)
+	}
+
+	switch {
+	case !led:
+	case same:
+		p.updateDoubt(sent.applied, found.last)
+		if trouble == "" && p.leadership.note(info, silent, now) {
+			n.broker.Confirm((found.last+1)*eventsPerEntry-1, sent.at)
+		}
+	default:
+		p.doubt = nil
+	}
+	return trouble
 }
 
 // updateDoubt records an entry that the node has applied but the leader doesn't have.
@@ -172,24 +201,12 @@ func (p *prober) hasLost(ctx context.Context, stream jetstream.Stream, found eve
 	return true
 }
 
-// inspect updates the state of the replicas. It returns how long the leader has been
-// out of contact with a quorum and, if there is a problem with the replicas, its
-// description.
-func (p *prober) inspect(info *jetstream.StreamInfo) (silent time.Duration, trouble string) {
+// inspect updates the state of the replicas. led is true if the leader has sent info.
+// inspect returns how long the leader has been out of contact with a quorum and, if there
+// is a problem with the replicas, its description.
+func (p *prober) inspect(info *jetstream.StreamInfo, led bool) (silent time.Duration, trouble string) {
 	n := p.node
-	members := []Member{}
-	c := info.Cluster
-	if c == nil || c.Leader == "" && len(c.Replicas) == 0 {
-		members = append(members, Member{Name: n.name, Leader: true, Current: true})
-	} else {
-		if c.Leader != "" {
-			members = append(members, Member{Name: c.Leader, Leader: true, Current: true})
-		}
-		for _, r := range c.Replicas {
-			members = append(members, Member{r.Name, false, r.Current && !r.Offline, r.Active, r.Lag})
-		}
-	}
-
+	members := membersOf(info, led, n.name)
 	leader := ""
 	silence := make([]time.Duration, 0, len(members))
 	for _, m := range members {
