@@ -58,7 +58,7 @@ func membersOf(info *jetstream.StreamInfo, led bool, name string) []Member {
 	for _, r := range c.Replicas {
 		silent := r.Active
 		if silent == 0 && !r.Current {
-			// The leader hasn't heard from it. A quorum has voted for the leader.
+			// The leader has received nothing from it. A quorum has voted for the leader.
 			if silent = noContact; led && c.LeaderSince != nil {
 				silent = info.TimeStamp.Sub(*c.LeaderSince)
 			}
@@ -73,9 +73,9 @@ func membersOf(info *jetstream.StreamInfo, led bool, name string) []Member {
 type leadership struct {
 	leader string
 	since  time.Time // when it was elected, by its own clock; zero if unknown
-	// contact is when the leader was last in contact with a quorum.
+	// contact holds the time of the leader's last contact with a quorum.
 	contact time.Time
-	// regained is when it was in contact again after it may have been deposed; zero if
+	// regained holds the time of its first contact after it may have been deposed; zero if
 	// it can't have been.
 	regained time.Time
 }

@@ -94,7 +94,7 @@ func TestReplyFromLaggingReplica(t *testing.T) {
 		"own replica, as a leader is elected": {func() *jetstream.StreamInfo {
 			return replied("b", 0, applied, unseen("b"), unseen("c"))
 		}, false, broker.ErrBehind},
-		"own replica, as it hears from the leader": {func() *jetstream.StreamInfo {
+		"own replica, in contact with the leader": {func() *jetstream.StreamInfo {
 			return replied("b", 0, applied, follows("b"), unseen("c"))
 		}, false, broker.ErrBehind},
 		"own replica, which was deposed": {func() *jetstream.StreamInfo {
@@ -152,7 +152,7 @@ func nodeAt(applied uint64) *Node {
 }
 
 // TestReplicasWithoutContact checks that the leader's quorum doesn't include replicas that
-// the leader has never heard from.
+// have never sent the leader anything.
 func TestReplicasWithoutContact(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
