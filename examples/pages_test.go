@@ -90,8 +90,10 @@ func testShop(t *testing.T, d *shopDaemon, page shopPage) {
 	d.publish(t, "prices.bells", "€ 12")
 	page.waitForLines(t, "prices.bells: € 12")
 
+	// The subscription begins once the client has closed the previous stream.
 	page.Click(t, "[value='stock.*']")
 	d.waitForTopics(t, "prices.*", "stock.*")
+	d.WaitForStreams(t, 1)
 	d.publish(t, "stock.bells", "7 left")
 	d.publish(t, "prices.gongs", "<b>€ 90</b>")
 

@@ -65,8 +65,13 @@ func testMaxAge(t *testing.T, via path) {
 			t.Errorf("%s: got %.60q, want %.60q", coding, got, want)
 		}
 	}
-	if n := dialed.Load(); n < 4 && (!via.http2 || via.direct) {
-		t.Errorf("%d connections for four streams", n)
+	// Over HTTP/2, the next request may be sent before the connection's end is announced.
+	least := int32(4)
+	if via.http2 {
+		least = 2
+	}
+	if n := dialed.Load(); n < least && (!via.http2 || via.direct) {
+		t.Errorf("%d connections for four streams, want %d", n, least)
 	}
 	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Stats().Total.Disconnected["max_age"] == 4 }) {
 		t.Errorf("streams were closed because of %v", s.broker.Stats().Total.Disconnected)

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -221,11 +222,16 @@ func (m *member) connect(tb testing.TB, sub broker.Subscription) *client {
 			Type: []byte(string(e.Type)), Data: []byte(string(e.Data)), ID: []byte(string(e.ID)),
 		})
 	}
-	if err := m.broker.Await(context.Background(), sub.LastEventID); err != nil {
+	// Like a browser, it tries again if the node stops serving in between.
+	var err error
+	pealdtest.Eventually(time.Minute, func() bool {
+		if err = m.broker.Await(context.Background(), sub.LastEventID); err == nil {
+			err = m.broker.NewStream(sub).Start(c, broker.Opening{})
+		}
+		return !errors.Is(err, broker.ErrSuspended)
+	})
+	if err != nil {
 		tb.Fatalf("open a stream: %v", err)
-	}
-	if err := m.broker.NewStream(sub).Start(c, broker.Opening{}); err != nil {
-		tb.Fatalf("start a stream: %v", err)
 	}
 	return c
 }
