@@ -207,10 +207,14 @@ func rejections(c call) []call {
 	}
 
 	if c.method == http.MethodPost {
+		// An empty batch of events is valid.
+		if !strings.HasPrefix(c.body, "[") {
+			variants = append(variants, variant(http.StatusBadRequest, func(c *call) { c.body = `[]` }))
+		}
+
 		variants = append(variants,
 			variant(http.StatusBadRequest, func(c *call) { c.body = `{"colour":"red"}` }),
 			variant(http.StatusBadRequest, func(c *call) { c.body = `{"data":` }),
-			variant(http.StatusBadRequest, func(c *call) { c.body = `[]` }),
 			variant(http.StatusUnsupportedMediaType, func(c *call) { c.contentType = "multipart/form-data; boundary=x" }),
 		)
 	}
