@@ -25,7 +25,7 @@ const fault: fc.Arbitrary<Fault> = fc.oneof(
   fc.record({ delay: fc.constantFrom(50, 3000, 12_000, Infinity) }),
 );
 
-const published = fc.record({ kind: fc.constant("publish" as const), topic: fc.oneof(topic, fc.constant(undefined)), also: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, fc.subarray(topics)), retain: fc.boolean(), size: fc.constantFrom(1, 1, 1, 300) });
+const published = fc.record({ kind: fc.constant("publish" as const), topic: fc.oneof(topic, fc.constant(undefined)), also: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, fc.subarray([...topics])), retain: fc.boolean(), size: fc.constantFrom(1, 1, 1, 300) });
 const passed = fc.record({ kind: fc.constant("pass" as const), ms: fc.constantFrom(1, 20, 200, 2000, 20_000, 70_000) });
 const ofServer = [
   { weight: 8, arbitrary: published },
@@ -89,13 +89,13 @@ class World {
     this.expectations.push(new Expectation(page, list));
   }
 
-  publish(name: string | undefined, options: { also?: string[]; retain?: boolean; size?: number } = {}): void {
+  publish(name: string | undefined, options: { also?: readonly string[] | undefined; retain?: boolean; size?: number } = {}): void {
     const { also = [], retain = false, size = 1 } = options;
     const id = this.server.publish(name, String(++this.#count).padEnd(size, "."), { also, retain });
     for (const expectation of this.expectations) expectation.published(id, name === undefined ? undefined : [name, ...also]);
   }
 
-  async run(command: { kind: string; topic?: string | undefined; also?: string[]; retain?: boolean; size?: number; ms?: number; tab?: number }): Promise<void> {
+  async run(command: { kind: string; topic?: string | undefined; also?: readonly string[] | undefined; retain?: boolean; size?: number; ms?: number; tab?: number }): Promise<void> {
     const { server, clock, browser } = this;
     const tab = browser.tabs[(command.tab ?? 0) % (browser.tabs.length || 1)] as Tab | undefined;
     const expectation = this.expectations.find(({ page }) => page === tab?.page) ?? this.expectations[0]!;
