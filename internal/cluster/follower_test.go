@@ -151,7 +151,7 @@ func same(a, b broker.Tapped) bool {
 }
 
 // audiencesOf returns the audiences of a message, or those for which the history holds it
-// if a tap has read it from there.
+// if it is from a snapshot.
 func audiencesOf(m broker.Tapped) (all []broker.Audience) {
 	for _, name := range m.Topics {
 		all = append(all, broker.ToTopic(name))

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -108,25 +109,43 @@ func (r *reader) isAlone() bool {
 	return len(r.topics) == 1 && !strings.ContainsAny(r.topics[0], "*>")
 }
 
-// snapshot returns what a node's history holds.
+// snapshot returns what a node's history holds. A tap names all topics of a message, also
+// those for which the history doesn't hold it any more, so each audience has a tap.
 func (w *world) snapshot(rt *rapid.T, node int) (s snapshot) {
-	b := w.members[node].broker
 	end := w.members[node].position(w.t)
+	held := make(map[uint64]broker.Tapped)
+	for _, a := range append(audiences(), broker.ToTopic("d")) {
+		for _, m := range w.heldFor(rt, node, a, end) {
+			seq := sequence(m.ID)
+			if topic, ok := a.Topic(); ok && len(m.Topics) > 0 {
+				m.Topics = slices.Concat(held[seq].Topics, []string{topic})
+			}
+			held[seq] = m
+		}
+	}
+	s.at = sequence(end)
+	for _, seq := range slices.Sorted(maps.Keys(held)) {
+		s.events = append(s.events, held[seq])
+	}
+	return s
+}
+
+// heldFor returns the events up to an id that a node's history holds for an audience.
+func (w *world) heldFor(rt *rapid.T, node int, a broker.Audience, end string) (events []broker.Tapped) {
 	epoch, _, _ := strings.Cut(end, "-")
-	tap, err := b.Tap(broker.Audience{}, epoch+"-0")
+	tap, err := w.members[node].broker.Tap(a, epoch+"-0")
 	if err != nil {
 		rt.Fatal(err)
 	}
 	defer tap.Close()
-	for s.at < sequence(end) {
+	for at := uint64(0); at < sequence(end); {
 		batch, err := tap.Take()
 		if err != nil {
 			rt.Fatal(err)
 		}
-		s.events = append(s.events, batch.Messages...)
-		s.at = sequence(batch.Position)
+		events, at = append(events, batch.Messages...), sequence(batch.Position)
 	}
-	return s
+	return slices.DeleteFunc(events, func(m broker.Tapped) bool { return sequence(m.ID) > sequence(end) })
 }
 
 // holds reports whether the history held a message for all of its audiences that are
