@@ -30,8 +30,8 @@ type Hook struct {
 	// must accept it.
 	Secret string
 
-	// Delay is how long a user or topic must be without streams before the receiver is
-	// notified.
+	// Delay is the time that a user or topic must be without streams before the receiver
+	// is notified.
 	Delay time.Duration
 }
 

@@ -18,8 +18,8 @@ import (
 const (
 	// pollInterval is the time between two checks for changes.
 	pollInterval = 100 * time.Millisecond
-	// minSettling is how long a node of a cluster must have been serving before it
-	// becomes ready to send. By then it has received announcements from all other
+	// A node of a cluster becomes ready to send once it has been serving for minSettling.
+	// By then it has received announcements from all other
 	// nodes.
 	minSettling = 2 * time.Second
 )

@@ -21,10 +21,10 @@ const (
 	// jitter.
 	firstRetryDelay = 250 * time.Millisecond
 	maxRetryDelay   = 10 * time.Second
-	// idleAfter is how long nothing is sent before an empty batch is. It lets a receiver
-	// that has lost its state notice that, and ask for a snapshot.
+	// An empty batch is sent after idleAfter without events. It lets a receiver that has
+	// lost its state notice that, and ask for a snapshot.
 	idleAfter = time.Minute
-	// outageAfter is how long attempts must have been failing before that is logged.
+	// An outage is logged once all attempts have failed for outageAfter.
 	outageAfter = 5 * time.Second
 )
 

@@ -1,9 +1,12 @@
 package presence
 
 import (
+	"time"
+
 	"github.com/nats-io/nats-server/v2/server/gsl"
 
 	presencev1 "github.com/peald/peald/gen/peal/presence/v1"
+	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
 )
 
@@ -69,4 +72,33 @@ func (c *counts) of(to broker.Audience) int {
 		c.patterns.Match(topic, func(pattern string) { sum += int(c.topics[pattern]) })
 	}
 	return min(sum, c.streams)
+}
+
+// Elsewhere returns the number of streams that a user has on other nodes, according to
+// their announcements. It leaves out nodes that may be dead or are closing their
+// streams, because those streams reconnect before the node is known to be lost.
+func (d *Directory) Elsewhere(user string) int {
+	now := time.Now()
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	sum := 0
+	for _, n := range d.nodes {
+		if n.counts != nil && now.Sub(n.seen) < countedFor && n.status.GetState() == pealv1.NodeState_NODE_STATE_SERVING {
+			sum += int(n.counts.users[user])
+		}
+	}
+	return sum
+}
+
+// Recipients estimates the number of streams in an audience on other nodes.
+func (d *Directory) Recipients(to broker.Audience) int {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	sum := 0
+	for _, n := range d.nodes {
+		if n.counts != nil {
+			sum += n.counts.of(to)
+		}
+	}
+	return sum
 }

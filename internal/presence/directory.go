@@ -359,35 +359,6 @@ func (d *Directory) adoptBans(bans []*presencev1.Ban, now time.Time) {
 	}
 }
 
-// Elsewhere returns the number of streams that a user has on other nodes, according to
-// their announcements. It leaves out nodes that may be dead or are closing their
-// streams, because those streams reconnect before the node is known to be lost.
-func (d *Directory) Elsewhere(user string) int {
-	now := time.Now()
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	sum := 0
-	for _, n := range d.nodes {
-		if n.counts != nil && now.Sub(n.seen) < countedFor && n.status.GetState() == pealv1.NodeState_NODE_STATE_SERVING {
-			sum += int(n.counts.users[user])
-		}
-	}
-	return sum
-}
-
-// Recipients estimates the number of streams in an audience on other nodes.
-func (d *Directory) Recipients(to broker.Audience) int {
-	d.mu.RLock()
-	defer d.mu.RUnlock()
-	sum := 0
-	for _, n := range d.nodes {
-		if n.counts != nil {
-			sum += n.counts.of(to)
-		}
-	}
-	return sum
-}
-
 // remoteNodes returns the names of the reachable nodes, by incarnation, the names of
 // the lost nodes, and a channel that is closed when either set changes.
 func (d *Directory) remoteNodes() (reachable map[uint64]string, lost []string, change <-chan struct{}) {

@@ -8,8 +8,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 )
 
-// takeOverAfter is how long a node has been announcing that it is ready before it
-// performs a duty. By then, the node that has performed it so far has stopped.
+// A node performs a duty once it has announced for takeOverAfter that it is ready. By then, the node that has performed it so far has stopped.
 const takeOverAfter = time.Second
 
 // SetDuties sets the names of the duties that this node is ready to perform. They are

@@ -24,13 +24,12 @@ import (
 // Settings of a consumer that the Reader creates.
 const (
 	priorityGroup = "peald"
-	// pinnedTTL is how long after a crash another node takes over. The pinned client must
-	// send a request more often than that.
+	// Another node takes over pinnedTTL after a crash. The pinned client must send requests
+	// more often than that.
 	pinnedTTL = 10 * time.Second
 	pullTime  = 4 * time.Second
 	heartbeat = 2 * time.Second
-	// ackWait is how long after a delivery to a node that has died the message is delivered
-	// again.
+	// A message that was delivered to a node that has died is delivered again after ackWait.
 	ackWait = 5 * time.Second
 	// maxAckPending limits the messages that are unsettled on all nodes together.
 	maxAckPending = 8192
@@ -40,8 +39,7 @@ const (
 	connectTimeout = 5 * time.Second
 	requestTimeout = 5 * time.Second
 	reconnectWait  = 500 * time.Millisecond
-	// maxReconnects is how often the client tries to reconnect to each server before the
-	// Reader fails.
+	// maxReconnects limits the attempts to reconnect to each server before the Reader fails.
 	maxReconnects = 30
 )
 

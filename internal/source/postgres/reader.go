@@ -21,12 +21,12 @@ const (
 	connectTimeout = 10 * time.Second
 	// queryTimeout limits how long one statement takes.
 	queryTimeout = 20 * time.Second
-	// grace is how long a reader that is stopped may take to delete rows.
+	// A reader that is stopped has grace to delete rows.
 	grace = 3 * time.Second
 
-	// lockInterval is how often a standby tries to become active.
+	// lockInterval is the time between two attempts of a standby to become active.
 	lockInterval = time.Second
-	// pollInterval is how long the reader waits for a notification.
+	// The reader waits up to pollInterval for a notification.
 	pollInterval = time.Second
 	// pendingInterval replaces pollInterval while rows may be held back, since a
 	// transaction that is rolled back sends no notification.

@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	// lockTTL is how long a stream stays locked after its reader has died.
+	// A stream stays locked for up to lockTTL after its reader has died.
 	lockTTL = 10 * time.Second
-	// renewInterval is how often the holder extends its lock.
+	// renewInterval is the time between two extensions of a lock by its holder.
 	renewInterval = lockTTL / 4
-	// acquireInterval is how often other readers try to acquire the lock.
+	// acquireInterval is the time between two attempts of other readers to acquire it.
 	acquireInterval = time.Second
 )
 

@@ -17,10 +17,9 @@ import (
 const (
 	// consumerPrefix is the prefix of the names of consumers. The rest is the node's name.
 	consumerPrefix = "peald:"
-	// grace is how long a reader that is stopped may take to acknowledge entries and to
-	// release its locks.
+	// A reader that is stopped has grace to acknowledge entries and to release its locks.
 	grace = 3 * time.Second
-	// reportInterval is how often the lag is reported.
+	// reportInterval is the time between two reports of the lag.
 	reportInterval = 5 * time.Second
 )
 

@@ -21,7 +21,7 @@ const (
 	maxBatch   = 1000
 	batchBytes = 1 << 20
 
-	// waitTime is how long a command waits for entries. Afterwards the group is checked.
+	// A command waits up to waitTime for entries. Afterwards the group is checked.
 	waitTime = 5 * time.Second
 	// tidyTime limits how long it takes to remove consumers of nodes that are gone.
 	tidyTime = time.Second
