@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -76,6 +77,9 @@ func (l line) message() (*pealv1.PublishStreamRequest, error) {
 		return nil, fmt.Errorf("longer than %d bytes, the limit for a message", maxLine)
 	}
 
+	if !json.Valid(l.text) {
+		return nil, errors.New("invalid message: not JSON")
+	}
 	m := new(pealv1.PublishStreamRequest)
 	if err := protojson.Unmarshal(l.text, m); err != nil {
 		text := err.Error()

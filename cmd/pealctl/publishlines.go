@@ -227,7 +227,11 @@ func (p *linePublisher) report(err error) error {
 		}
 	}
 
-	switch n := len(p.pending); {
+	n := len(p.pending)
+	if err == nil && n > 0 {
+		err = errors.New("the daemon ended the call without a result")
+	}
+	switch {
 	case err != nil && n == 1:
 		return fmt.Errorf("line %d may not have been published: %w", p.pending[0].number, err)
 	case err != nil && n > 0:

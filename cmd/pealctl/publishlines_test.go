@@ -76,7 +76,7 @@ func TestPublishLines(t *testing.T) {
 	want := []string{
 		"pealctl: line 2: data is empty; want 1 to 1048576 bytes",
 		`pealctl: line 3: invalid message: unknown field "dta" (column 14)`,
-		"pealctl: line 4: invalid message: invalid value not (column 1)",
+		"pealctl: line 4: invalid message: not JSON",
 		`pealctl: line 6: topic is the pattern "a.*"; want a topic without wildcards`,
 		"pealctl: line 7: longer than 4194304 bytes, the limit for a message",
 		"pealctl: line 8: audience is missing; set everyone, user_id, topic or topics",
@@ -118,8 +118,9 @@ func (r result) wantStatusOf(t *testing.T, status int, part string) {
 type partialDaemon struct {
 	pealv1.UnimplementedControlServiceServer
 
-	acks int
-	end  error // nil for a daemon that hangs
+	acks  int
+	end   error // nil for a daemon that hangs
+	early bool  // the call succeeds
 }
 
 func (d *partialDaemon) PublishStream(stream grpc.BidiStreamingServer[pealv1.PublishStreamRequest, pealv1.PublishStreamResponse]) error {
@@ -133,7 +134,7 @@ func (d *partialDaemon) PublishStream(stream grpc.BidiStreamingServer[pealv1.Pub
 			}
 		}
 	}
-	if d.end == nil {
+	if d.end == nil && !d.early {
 		<-stream.Context().Done()
 	}
 	return d.end
@@ -148,6 +149,7 @@ func TestPublishLinesReportsWhatIsUnknown(t *testing.T) {
 		message string
 	}{
 		"stops": {&partialDaemon{acks: 1, end: status.Error(codes.Unavailable, "stopping")}, "lines 2 to 3 may not have been published: the daemon at"},
+		"ends":  {&partialDaemon{acks: 2, early: true}, "line 3 may not have been published: the daemon ended the call without a result"},
 		"hangs": {&partialDaemon{acks: 2}, "line 3 may not have been published: no reply from the daemon at"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -204,6 +204,7 @@ func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error)
 	var invalid []apierror.Field
 
 	seen := make(map[protoreflect.FieldNumber]bool)
+	chosen := make(map[protoreflect.Name]string) // by oneof, the field that is set
 
 	for dec.More() && len(invalid) < apierror.MaxFields {
 		token, err := dec.Token()
@@ -224,7 +225,16 @@ func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error)
 			continue
 		}
 
-		if problem := problemOf(field, value, message, seen[field.Number()]); problem != "" {
+		problem := problemOf(field, value, message, seen[field.Number()])
+		if oneof := field.ContainingOneof(); problem == "" && oneof != nil && string(value) != "null" {
+			if other := chosen[oneof.Name()]; other != "" {
+				problem = cannotBeCombined(other)
+			}
+
+			chosen[oneof.Name()] = field.TextName()
+		}
+
+		if problem != "" {
 			invalid = append(invalid, apierror.Field{Name: field.TextName(), Problem: problem})
 		}
 
@@ -232,6 +242,11 @@ func invalidFields(data []byte, message proto.Message) ([]apierror.Field, error)
 	}
 
 	return invalid, nil
+}
+
+// cannotBeCombined is the problem with a field of a oneof in which another field is set.
+func cannotBeCombined(other string) string {
+	return "can't be combined with " + other + "; set only one of them"
 }
 
 // problemOf describes why value isn't valid for field of message, or returns "".

@@ -95,6 +95,7 @@ func TestInvalidRequests(t *testing.T) {
 		"empty user":            {"POST", "/v1/users/:disconnect", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
 		"escaped verb":          {"POST", "/v1/users/alice%3Adisconnect", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
 		"unknown verb":          {"POST", "/v1/users/alice:connect", "{}", nil, 404, 5, "UNKNOWN_PATH", "", nil},
+		"two audiences":         {"POST", "/v1/messages", `{"everyone":true,"topic":"a","data":"hi"}`, nil, 400, 3, "INVALID_FIELD", "topic", []string{"topic can't be combined with everyone; set only one of them"}},
 		"slash in a user":       {"POST", "/v1/users/a/b/messages", `{"data":"hi"}`, nil, 404, 5, "UNKNOWN_PATH", "", nil},
 	} {
 		t.Run(name, func(t *testing.T) {

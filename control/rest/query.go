@@ -211,7 +211,7 @@ func (c *queryCheck) parameter(name string, values []string) (fieldName, problem
 	case len(values) > 1 && !field.IsList() || c.seen[field.Number()]:
 		return name, apierror.MoreThanOnce
 	case oneof != nil && c.chosen[oneof.Name()] != "":
-		return name, "can't be combined with " + c.chosen[oneof.Name()] + "; set only one of them"
+		return name, cannotBeCombined(c.chosen[oneof.Name()])
 	case !c.parses(name, values):
 		return name, fmt.Sprintf("is %.80q; want %s", values[0], requirement(field))
 	}

@@ -16,6 +16,13 @@ export interface Settings {
   probe: number;
 }
 
+/** The types that the options may have. */
+const types: Readonly<Record<keyof PealdOptions, readonly string[]>> = {
+  topics: ["object"], token: ["string", "function"], position: ["string"], since: ["string"], rewind: ["number"],
+  shared: ["boolean", "string"], envelope: ["boolean"], signal: ["object"], credentials: ["string"], headers: ["object"],
+  heartbeat: ["number"], firstByte: ["number"], probe: ["number"], fetch: ["function"],
+};
+
 /** Checks the options and fills in the defaults. */
 export function settingsOf(address: string | URL, options: PealdOptions): Settings {
   const base = (globalThis as { location?: { href: string } }).location?.href;
@@ -24,6 +31,13 @@ export function settingsOf(address: string | URL, options: PealdOptions): Settin
     url = new URL(address, base);
   } catch {
     throw new TypeError(`peald: invalid URL ${JSON.stringify(String(address))}; want ${base ? "a URL" : "an absolute URL"}`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    const want = types[name as keyof PealdOptions];
+    if (!want) throw new TypeError(`peald: unknown option ${name}`);
+    if (value != null && !want.includes(typeof value)) {
+      throw new TypeError(`peald: ${name} is a ${typeof value}; want ${name === "topics" ? "an array" : want.join(" or ")}`);
+    }
   }
   const topics = distinct([...url.searchParams.getAll("topic"), ...(options.topics ?? [])]);
   for (const name of ["topic", "envelope", "wait", "last_event_id", "since", "rewind"]) url.searchParams.delete(name);
@@ -55,6 +69,6 @@ export function settingsOf(address: string | URL, options: PealdOptions): Settin
 
 function duration(name: string, value: number | undefined, standard: number): number {
   if (value === undefined) return standard;
-  if (typeof value !== "number" || !(value > 0)) throw new RangeError(`peald: ${name} is ${value}; want a number of milliseconds above 0`);
+  if (!(value > 0)) throw new RangeError(`peald: ${name} is ${value}; want a number of milliseconds above 0`);
   return value;
 }

@@ -344,6 +344,12 @@ test("invalid options are rejected", async () => {
     ["http://p/", { topics: [""] }, /invalid topic ""/],
     ["http://p/", { shared: true, envelope: false }, /requires envelopes/],
     ["http://p/", { heartbeat: -1 }, /heartbeat is -1/],
+    ["http://p/", { heartbeat: "x" }, /heartbeat is a string; want number/],
+    ["http://p/", { topics: "orders.7" }, /topics is a string; want an array/],
+    ["http://p/", { topic: ["a"] }, /unknown option topic/],
+    ["http://p/", { token: 5 }, /token is a number; want string or function/],
+    ["http://p/", { since: 5 }, /since is a number; want string/],
+    ["http://p/", { shared: 3 }, /shared is a number; want boolean or string/],
   ] as const) {
     assert.throws(() => new Peald(url, options as object), message);
   }
