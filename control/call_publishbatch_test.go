@@ -110,7 +110,7 @@ func TestMalformedMessagesInABatch(t *testing.T) {
 		"", "topic is 5; want a JSON string", "dta is not a field of this call", "the message is a JSON string; want an object",
 		"the message is a JSON number; want an object", "the message is a JSON null; want an object", "the message is a JSON array; want an object",
 		"topic is given more than once", "data is not valid UTF-8", "data has an escape that is not a valid character",
-		"the message is not a valid PublishMessageRequest in JSON", "audience is missing; set everyone, user_id, topic or topics", "",
+		"user_id can't be combined with topic; set only one of them", "audience is missing; set everyone, user_id, topic or topics", "",
 	}
 	if got := errorsOf(results); !reflect.DeepEqual(got, want) {
 		t.Errorf("errors\n%q, want\n%q", got, want)
