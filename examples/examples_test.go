@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,7 +30,8 @@ func TestGo(t *testing.T) {
 	t.Parallel()
 
 	program := filepath.Join(t.TempDir(), "example")
-	do(t, ".", pealdtest.Program(t, "go"), "build", "-o", program, "./go")
+	build := slices.Concat([]string{"build", "-ldflags=-w", "-o", program}, pealdtest.BuildFlags(), []string{"./go"})
+	do(t, ".", pealdtest.Program(t, "go"), build...)
 	expect(t, "Go", "Connected: alice with 1 streams", "code = Unauthenticated", program, "alice")
 }
 

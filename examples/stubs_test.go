@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/peald/peald/internal/pealdtest"
@@ -61,7 +62,7 @@ func TestGeneratedStubs(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	do(t, root, "go", "build", "-overlay", overlay, "./pealv1")
+	do(t, root, "go", slices.Concat([]string{"build", "-overlay", overlay}, pealdtest.BuildFlags(), []string{"./pealv1"})...)
 }
 
 // protoc returns a directory that contains protoc's Go plugins, and protoc
@@ -70,8 +71,8 @@ func protoc(t *testing.T) string {
 	t.Helper()
 
 	folder := t.TempDir()
-	do(t, "..", "go", "build", "-modfile=tools/go.mod", "-o", folder,
-		"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc")
+	do(t, "..", "go", slices.Concat([]string{"build", "-modfile=tools/go.mod", "-ldflags=-w", "-o", folder}, pealdtest.BuildFlags(),
+		[]string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"})...)
 
 	if _, err := exec.LookPath("protoc"); err == nil {
 		return folder

@@ -3,6 +3,7 @@ package clients_test
 import (
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -125,7 +126,9 @@ func build(t *testing.T, name, dir, pkg string) string {
 
 	path := filepath.Join(t.TempDir(), name)
 
-	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), "-C", dir, "build", "-o", path, pkg).CombinedOutput()
+	args := slices.Concat([]string{"-C", dir, "build", "-ldflags=-w", "-o", path}, pealdtest.BuildFlags(), []string{pkg})
+
+	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}

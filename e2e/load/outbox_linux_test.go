@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,21 +26,21 @@ import (
 func TestOutboxLosesNothing(t *testing.T) {
 	t.Parallel()
 
-	rows, load := soakRecords(t, "SOAK_OUTBOX")
+	rows, load, short := soakRecords(t, "SOAK_OUTBOX")
 	database := newOutbox(t)
 	source := &testedSource{name: "outbox", server: database.server}
 	nodes := source.startNodes(t, database.server.Addr, func(addr string) map[string]any {
 		return map[string]any{"postgres": map[string]any{"url": sourcetest.PostgresURL(addr, "postgres", database.name)}}
 	})
 	w := openClusterWorld(t, nodes, load)
-	pause := 250 * time.Millisecond
-	if os.Getenv("SOAK_OUTBOX") != "" {
-		pause = 5 * time.Millisecond
+	pause := 5 * time.Millisecond
+	if short {
+		pause = 250 * time.Millisecond
 	}
 	writers := writeOutbox(w, database, rows, pause)
 
 	started := time.Now()
-	source.disrupt(t, w, writers.written.Load, func() bool { return writers.written.Load() >= rows }, func() bool { return database.published(t) })
+	source.disrupt(t, w, short, writers.written.Load, func() bool { return writers.written.Load() >= rows }, func() bool { return database.published(t) })
 	writers.finish(t)
 	w.finish(t)
 	t.Logf("%d rows in %s", writers.written.Load(), time.Since(started).Round(time.Second))

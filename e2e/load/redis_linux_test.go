@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/peald/peald/internal/sourcetest"
 )
@@ -14,7 +15,7 @@ func TestRedisLosesNothing(t *testing.T) {
 	t.Parallel()
 
 	redis := sourcetest.StartRedis(t)
-	source := &testedSource{name: "redis", server: redis}
+	source := &testedSource{name: "redis", server: redis, suspend: 15 * time.Second}
 	streams := []string{"events0", "events1"}
 	nodes := source.startNodes(t, redis.Addr, func(addr string) map[string]any {
 		return map[string]any{

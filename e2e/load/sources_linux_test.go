@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"slices"
@@ -23,7 +24,13 @@ type testedSource struct {
 	name    string
 	server  sourceServer
 	proxies []*sourcetest.Proxy
+	// suspend, unless it is 0, is how long a node is suspended that reads. The group or the
+	// server replaces the node meanwhile, and the node publishes what it still has later.
+	suspend time.Duration
 }
+
+// shortDisruptions is how many disruptions a short test runs.
+const shortDisruptions = 3
 
 // sourceServer is the server of a source.
 type sourceServer interface {
@@ -32,20 +39,21 @@ type sourceServer interface {
 }
 
 // soakRecords returns the number of records to write, which the environment variable may
-// set, and the load to test with.
-func soakRecords(t *testing.T, variable string) (records int64, load clusterLoad) {
+// set, and the load to test with. Without the variable, the test is short.
+func soakRecords(t *testing.T, variable string) (records int64, load clusterLoad, short bool) {
 	t.Helper()
 
-	records, load = 1500, clusterLoad{clients: 20}
-	if text := os.Getenv(variable); text != "" {
-		n, err := strconv.ParseInt(text, 10, 64)
-		if err != nil || n < 1 {
-			t.Fatalf("%s: invalid number %q; want at least 1", variable, text)
-		}
-		records, load.clients = n, 100
+	text := os.Getenv(variable)
+	if text == "" {
+		return 600, clusterLoad{clients: 20}, true
 	}
 
-	return records, load
+	records, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || records < 1 {
+		t.Fatalf("%s: invalid number %q; want at least 1", variable, text)
+	}
+
+	return records, clusterLoad{clients: 100}, false
 }
 
 // startNodes starts three nodes that read the source. Settings returns the source's
@@ -77,7 +85,7 @@ type disruption struct {
 }
 
 func (s *testedSource) disruptions(w *clusterWorld) []disruption {
-	return []disruption{
+	disruptions := []disruption{
 		{"the node that reads is killed", func(t *testing.T) { w.kill(t, s.readingNode(t, w.nodes)) }},
 		{"connections to the server are cut", func(*testing.T) {
 			for _, p := range s.proxies {
@@ -110,15 +118,26 @@ func (s *testedSource) disruptions(w *clusterWorld) []disruption {
 			}
 		}},
 	}
+	if s.suspend > 0 {
+		disruptions = append(disruptions, disruption{"a node that reads is suspended", func(t *testing.T) {
+			suspendProcess(t, s.readingNode(t, w.nodes), s.suspend)
+		}})
+	}
+
+	return disruptions
 }
 
-// disrupt runs all disruptions one after another, and again until done returns true. It
-// waits for recovered after each. Written returns the number of records that have been
-// written.
-func (s *testedSource) disrupt(t *testing.T, w *clusterWorld, written func() int64, done, recovered func() bool) {
+// disrupt runs all disruptions one after another, and again until done returns true. In a
+// short test, it runs only some of them, chosen at random. It waits for recovered after
+// each. Written returns the number of records that have been written.
+func (s *testedSource) disrupt(t *testing.T, w *clusterWorld, short bool, written func() int64, done, recovered func() bool) {
 	t.Helper()
 
 	disruptions := s.disruptions(w)
+	if short {
+		rand.Shuffle(len(disruptions), func(i, j int) { disruptions[i], disruptions[j] = disruptions[j], disruptions[i] })
+		disruptions = disruptions[:shortDisruptions]
+	}
 	for i := 0; i < len(disruptions) || !done(); i++ {
 		d := disruptions[i%len(disruptions)]
 		before := written()

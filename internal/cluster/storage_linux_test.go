@@ -211,10 +211,18 @@ func TestPositionNotRecorded(t *testing.T) {
 	var all acknowledged
 	must(t, all.publish(t, m, "one"))
 	m.CloseMark(t)
-	must(t, all.publish(t, m, "two"))
+	two := toAll("two")
+	two.IdempotencyKey = "two"
+	_, err := m.Publish(t.Context(), two) // fails if the failed write is reported before the acknowledgement arrives
 	eventually(t, func() bool { return len(log.With("event log can be written again")) > 0 }, func() string {
 		return "the position is not recorded:\n" + log.String()
 	})
+	if err != nil && !strings.Contains(err.Error(), "recording the position in the event log") {
+		t.Errorf("the message fails with %v", err)
+	}
+	r, err := m.Publish(t.Context(), two) // the same event, unless the message was not published
+	must(t, err)
+	all.ids, all.data = append(all.ids, r.ID), append(all.data, "two")
 	if lines := log.With("level=ERROR"); len(lines) != 1 || !strings.Contains(lines[0], "recording the position in the event log") {
 		t.Errorf("want one error, got\n%s", strings.Join(lines, ""))
 	}

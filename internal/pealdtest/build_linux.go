@@ -7,13 +7,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 )
 
-// BuildDaemon builds peald and returns its path. The race detector is enabled in
-// the program if it is enabled in the test.
+// BuildDaemon builds peald with the test's BuildFlags and returns its path.
 //
 // The program is kept in the user's cache, and the go command links it again only
 // after a change. The tests of several packages therefore share one build.
@@ -21,12 +21,8 @@ func BuildDaemon(tb testing.TB) string {
 	tb.Helper()
 
 	module := moduleDir(tb)
-	args := []string{"-C", module, "build", "-tags=grpcnotrace", "-ldflags=-s -w"}
-	name := "peald"
-
-	if raceEnabled() {
-		args, name = append(args, "-race"), "peald-race"
-	}
+	flags := BuildFlags()
+	name := strings.Join(append([]string{"peald"}, flags...), "") // such as peald-race
 
 	sum := sha256.Sum256([]byte(module))
 	dir := filepath.Join(cacheDir(), "build-"+hex.EncodeToString(sum[:8]))
@@ -39,29 +35,13 @@ func BuildDaemon(tb testing.TB) string {
 	defer unlock()
 
 	path := filepath.Join(dir, name)
+	args := slices.Concat([]string{"-C", module, "build", "-ldflags=-s -w", "-o", path}, flags, []string{"./cmd/peald"})
 
-	build := exec.CommandContext(tb.Context(), Program(tb, "go"), append(args, "-o", path, "./cmd/peald")...)
-	if out, err := build.CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(tb.Context(), Program(tb, "go"), args...).CombinedOutput(); err != nil {
 		tb.Fatalf("build peald: %v\n%s", err, out)
 	}
 
 	return path
-}
-
-// raceEnabled reports whether the race detector is enabled in the test.
-func raceEnabled() bool {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return false
-	}
-
-	for _, s := range info.Settings {
-		if s.Key == "-race" {
-			return s.Value == "true"
-		}
-	}
-
-	return false
 }
 
 // lock locks the file at path, even against other processes, until the returned
