@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	crowdSize       = 120
 	crowdUsers      = 20
 	crowdPublishers = 2
 )
@@ -28,6 +27,7 @@ type crowd struct {
 	daemon  *daemonProcess
 	control pealv1.ControlServiceClient
 	policy  string
+	clients int
 	tokens  []string // by user
 
 	tls func(protocols ...string) *tls.Config // nil for plain text
@@ -40,7 +40,7 @@ type crowd struct {
 	faults []string
 }
 
-func newCrowd(t *testing.T, d *daemonProcess, policy string) *crowd {
+func newCrowd(t *testing.T, d *daemonProcess, policy string, clients int) *crowd {
 	t.Helper()
 
 	conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -50,7 +50,7 @@ func newCrowd(t *testing.T, d *daemonProcess, policy string) *crowd {
 
 	t.Cleanup(func() { _ = conn.Close() })
 
-	c := &crowd{daemon: d, control: pealv1.NewControlServiceClient(conn), policy: policy}
+	c := &crowd{daemon: d, control: pealv1.NewControlServiceClient(conn), policy: policy, clients: clients}
 
 	for user := range crowdUsers {
 		reply, err := c.control.CreateToken(t.Context(), &pealv1.CreateTokenRequest{UserId: userID(user)})
@@ -85,7 +85,7 @@ func (c *crowd) run(t *testing.T, d time.Duration) {
 		cancel()
 	})
 
-	for range crowdSize {
+	for range c.clients {
 		all.Go(func() {
 			// Clients connect at random times, sometimes many at once.
 			for pause(ctx, rand.N(100*time.Millisecond)) {
