@@ -20,7 +20,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/eventstream"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestClusterLosesNothing kills, stalls and restarts cluster nodes under load.
@@ -237,7 +237,7 @@ func (w *clusterWorld) finish(t *testing.T) {
 	w.publish()
 	w.senders.Wait()
 	var missing string
-	if !pealdtest.Eventually(time.Minute, func() bool { missing = w.missing(); return missing == "" }) {
+	if !testbed.Eventually(time.Minute, func() bool { missing = w.missing(); return missing == "" }) {
 		t.Errorf("lost: %s", missing)
 	}
 

@@ -16,6 +16,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // clusterNode is a cluster node that runs in a separate process.
@@ -25,7 +26,7 @@ type clusterNode struct {
 	dir       string
 	sse, rest string
 	grpc      string
-	log       pealdtest.Log
+	log       testbed.Log
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -40,8 +41,8 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 // startNodesWith is like startNodes, but calls more for each node.
 func startNodesWith(tb testing.TB, n int, more func() []string) (nodes []*clusterNode) {
 	tb.Helper()
-	path := pealdtest.BuildDaemon(tb)
-	addrs := pealdtest.FreeAddrs(tb, 4*n)
+	path := testbed.BuildDaemon(tb)
+	addrs := testbed.FreeAddrs(tb, 4*n)
 	peers := strings.Join(addrs[3*n:], ",")
 
 	for i := range n {
@@ -107,7 +108,7 @@ func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
 
 func (n *clusterNode) awaitReady(tb testing.TB) {
 	tb.Helper()
-	if !pealdtest.Eventually(time.Minute, n.ready) {
+	if !testbed.Eventually(time.Minute, n.ready) {
 		tb.Fatal("a node is not ready after a minute")
 	}
 }

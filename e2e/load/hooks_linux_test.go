@@ -19,7 +19,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/hooktest"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // hookFaults fails a third of the requests to a receiver, half of them after the
@@ -86,7 +86,7 @@ func TestHooksUnderLoad(t *testing.T) {
 
 	want := crowd.settle()
 	var listed, got, faults []string
-	if !pealdtest.Eventually(2*time.Minute, func() bool {
+	if !testbed.Eventually(2*time.Minute, func() bool {
 		listed = listUsers(t, nodes[0])
 		got, faults = f.receiver.Present()
 		return slices.Equal(listed, want) && slices.Equal(got, want)
@@ -111,7 +111,7 @@ func TestHooksUnderLoad(t *testing.T) {
 // hookSender returns the node that sends.
 func hookSender(t *testing.T, nodes []*clusterNode) (sender *clusterNode) {
 	t.Helper()
-	if !pealdtest.Eventually(time.Minute, func() bool {
+	if !testbed.Eventually(time.Minute, func() bool {
 		for _, n := range nodes {
 			if n.sendsHooks() {
 				sender = n

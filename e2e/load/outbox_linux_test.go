@@ -13,9 +13,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestOutboxLosesNothing writes rows into an outbox, which a cluster publishes, while
@@ -232,7 +232,7 @@ func (o *outboxWriters) finish(t *testing.T) {
 
 	conn := o.database.server.Connect(t, o.database.name)
 	var left int
-	if !pealdtest.Eventually(2*time.Minute, func() bool {
+	if !testbed.Eventually(2*time.Minute, func() bool {
 		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM peald_outbox").Scan(&left); err != nil {
 			t.Fatal(err)
 		}

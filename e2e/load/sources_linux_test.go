@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // testedSource is a source whose server and connections break, while the nodes of a
@@ -29,7 +29,7 @@ type testedSource struct {
 	suspend time.Duration
 }
 
-// shortDisruptions is how many disruptions a short test runs.
+// shortDisruptions limits the disruptions of a short test.
 const shortDisruptions = 3
 
 // sourceServer is the server of a source.
@@ -142,7 +142,7 @@ func (s *testedSource) disrupt(t *testing.T, w *clusterWorld, short bool, writte
 		d := disruptions[i%len(disruptions)]
 		before := written()
 		d.run(t)
-		if !pealdtest.Eventually(2*time.Minute, func() bool { return allReady(w.nodes) && recovered() }) {
+		if !testbed.Eventually(2*time.Minute, func() bool { return allReady(w.nodes) && recovered() }) {
 			t.Fatalf("%s: the source isn't emptied any more", d.name)
 		}
 		t.Logf("%s: %d records written meanwhile", d.name, written()-before)
@@ -157,7 +157,7 @@ func allReady(nodes []*clusterNode) bool {
 func (s *testedSource) readingNode(t *testing.T, nodes []*clusterNode) (found *clusterNode) {
 	t.Helper()
 
-	if !pealdtest.Eventually(2*time.Minute, func() bool {
+	if !testbed.Eventually(2*time.Minute, func() bool {
 		i := slices.IndexFunc(nodes, s.isReadBy)
 		if i >= 0 {
 			found = nodes[i]
