@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/peald/peald/internal/pealdtest"
@@ -71,8 +72,22 @@ func protoc(t *testing.T) string {
 	t.Helper()
 
 	folder := t.TempDir()
-	do(t, "..", "go", slices.Concat([]string{"build", "-modfile=tools/go.mod", "-ldflags=-w", "-o", folder}, pealdtest.BuildFlags(),
-		[]string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"})...)
+
+	for _, plugin := range []string{"protoc-gen-go", "protoc-gen-go-grpc"} {
+		// With -n, the go command builds the program, keeps it in its cache, and prints
+		// its path.
+		build := exec.CommandContext(t.Context(), "go", "tool", "-modfile=tools/go.mod", "-n", plugin)
+		build.Dir = ".."
+
+		path, err := build.Output()
+		if err != nil {
+			t.Fatalf("%s: %v", build, err)
+		}
+
+		if err := os.Symlink(strings.TrimSpace(string(path)), filepath.Join(folder, plugin)); err != nil {
+			t.Fatal(err)
+		}
+	}
 
 	if _, err := exec.LookPath("protoc"); err == nil {
 		return folder
