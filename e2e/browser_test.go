@@ -23,8 +23,9 @@ import (
 const patience = 3 * time.Minute
 
 // soaking reports whether the tests run in full, as in make soak: each test of a page in
-// all browsers. Otherwise some run in fewer, because browsers take most of the CPU time of
-// this package. In every run, EventSource and the JavaScript client resume in all browsers.
+// all browsers, and those of EventSource with both engines. Otherwise some run in fewer,
+// because browsers take most of the CPU time of this package. In every run, EventSource and
+// the JavaScript client resume in all browsers.
 func soaking() bool { return os.Getenv("SOAK") != "" }
 
 // inBrowsers runs a test in some kinds of browsers, or when soaking in all of them, as
