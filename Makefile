@@ -112,12 +112,13 @@ test-tools:
 SOAK    ?= 10m
 
 .PHONY: soak
-soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks; then open 10,000 pages; then hold 15,000 polls; then open 10,000 tabs that share 2,000 streams; then cut browsers' network for 20 s; then test the JavaScript client's properties 4,000 times
+soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m), then check for leaks; then open 10,000 pages; then hold 15,000 polls; then open 10,000 tabs that share 2,000 streams; then cut browsers' network for 20 s; then test all pages in all browsers; then test the JavaScript client's properties 4,000 times
 	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -timeout=0 -v -run='^TestSoak$$' ./e2e/load
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestPages$$' ./e2e/load
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestPolls$$' ./e2e/load
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestTabs$$' ./e2e/load
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^TestJavaScriptClientInBrowsers$$' ./e2e
+	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^Test(Browser|BrowserResumes|Console|DemoPage|JavaScriptTabs|OraclesAgree|PageSnippet|PageThatLoadsItsState|Page|Answer|Gaps|Forgotten)$$' ./e2e ./examples ./examples/llm
 	RUNS=1000 $(GO) test -count=1 -timeout=0 -v -run='^TestClient$$' ./internal/jsclient
 
 .PHONY: drain

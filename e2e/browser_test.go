@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -20,6 +21,29 @@ import (
 )
 
 const patience = 3 * time.Minute
+
+// soaking reports whether the tests run in full, as in make soak: each test of a page in
+// all browsers, and those of EventSource with both engines. Otherwise some run in fewer,
+// because browsers take most of the CPU time of this package. In every run, EventSource and
+// the JavaScript client resume in all browsers.
+func soaking() bool { return os.Getenv("SOAK") != "" }
+
+// inBrowsers runs a test in some kinds of browsers, or when soaking in all of them, as
+// parallel subtests.
+func inBrowsers(t *testing.T, some []browsertest.Kind, test func(t *testing.T, b *browsertest.Browser)) {
+	t.Helper()
+
+	if soaking() {
+		some = browsertest.Kinds()
+	}
+
+	for _, kind := range some {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			test(t, browsertest.Start(t, kind))
+		})
+	}
+}
 
 // inEachBrowser runs a test with each engine, in the browsers for it.
 func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config))) {
@@ -36,13 +60,13 @@ func inEachBrowser(t *testing.T, test func(t *testing.T, b *browsertest.Browser,
 
 // browsersFor returns the browsers to test an engine in: only Chromium for
 // net/http if the test also runs with the other engine, otherwise all. Both
-// engines send the same bytes, and browsers take most of the time of these tests.
+// engines send the same bytes.
 func browsersFor(engine func(*daemon.Config)) []browsertest.Kind {
 	var cfg daemon.Config
 
 	engine(&cfg)
 
-	if cfg.SSE.Engine == daemon.EngineNetHTTP && runtime.GOOS == "linux" {
+	if cfg.SSE.Engine == daemon.EngineNetHTTP && runtime.GOOS == "linux" && !soaking() {
 		return []browsertest.Kind{browsertest.Chromium}
 	}
 
@@ -50,10 +74,17 @@ func browsersFor(engine func(*daemon.Config)) []browsertest.Kind {
 }
 
 // TestBrowser tests the page in examples/html, which has a plain EventSource and a
-// different origin from the daemon's.
+// different origin from the daemon's. TestBrowserResumes uses it in all browsers; this test
+// does with SOAK.
 func TestBrowser(t *testing.T) {
 	t.Parallel()
-	inEachBrowser(t, testBrowser)
+	pealdtest.OnEachEngine(t, func(t *testing.T, engine func(*daemon.Config)) {
+		t.Helper()
+		inBrowsers(t, []browsertest.Kind{browsertest.Chromium}, func(t *testing.T, b *browsertest.Browser) {
+			t.Helper()
+			testBrowser(t, b, engine)
+		})
+	})
 }
 
 func testBrowser(t *testing.T, b *browsertest.Browser, engine func(*daemon.Config)) {

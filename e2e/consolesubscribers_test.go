@@ -30,6 +30,8 @@ func (p consolePage) testSubscribers(t *testing.T, d *pealdtest.Daemon) {
 	p.waitUntil(t, `all("#subscribers-others")[0] === ""`)
 	p.Click(t, "#subscribers-close")
 	p.waitUntil(t, `!document.getElementById("subscribers-dialog").open`)
+	// The event that stops the updates follows with the next frame.
+	p.Await(t, `new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)))`, nil)
 
 	p.act(t, "#topics tr[data-key='orders.*']", "subscribers")
 	p.waitUntil(t, `all("#subscribers-title")[0] === "Subscribers of orders.*" && all("#subscribers-dialog .found")[0] === "1 to 10, more available"`)

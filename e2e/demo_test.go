@@ -17,10 +17,10 @@ import (
 )
 
 // TestDemoPage uses the demo page as a visitor would: it watches events, connects
-// under a name, subscribes to topics, and publishes.
+// under a name, subscribes to topics, and publishes. With SOAK, it uses all browsers.
 func TestDemoPage(t *testing.T) {
 	t.Parallel()
-	browsertest.Each(t, testDemoPage)
+	inBrowsers(t, []browsertest.Kind{browsertest.Chromium}, testDemoPage)
 }
 
 func testDemoPage(t *testing.T, b *browsertest.Browser) {

@@ -35,109 +35,116 @@ func serveForm(t *testing.T, page string) string {
 	return server.URL
 }
 
-func TestBrowserInput(t *testing.T) {
+// TestBrowserDriver tests internal/browsertest, with one browser of each kind, because
+// starting them takes most of the time.
+func TestBrowserDriver(t *testing.T) {
 	t.Parallel()
 	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		tab := b.Open(t, serveForm(t, formPage))
-
-		tab.Fill(t, "#name", "Zoë <O'Neil> & ☀/?")
-		tab.Click(t, "button")
-		tab.Fill(t, "#name", "Jürgen")
-		tab.Press(t, browsertest.KeyEnter)
-		tab.WaitFor(t, `document.getElementById("sent").textContent === "Zoë <O'Neil> & ☀/?|Jürgen|"`)
-
-		tab.Press(t, browsertest.KeyTab)
-		tab.WaitFor(t, `document.activeElement.tagName === "BUTTON"`)
+		t.Run("input", func(t *testing.T) { testBrowserInput(t, b) })
+		t.Run("input without focus", func(t *testing.T) { testBrowserInputWithoutFocus(t, b) })
+		t.Run("values", func(t *testing.T) { testBrowserValues(t, b) })
+		t.Run("certificates", func(t *testing.T) { testBrowserCertificates(t, b) })
+		t.Run("tabs", func(t *testing.T) { testBrowserTabs(t, b) })
 	})
 }
 
-// TestBrowserInputWithoutFocus presses keys in a window while another one, which was
+func testBrowserInput(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
+
+	tab := b.Open(t, serveForm(t, formPage))
+
+	tab.Fill(t, "#name", "Zoë <O'Neil> & ☀/?")
+	tab.Click(t, "button")
+	tab.Fill(t, "#name", "Jürgen")
+	tab.Press(t, browsertest.KeyEnter)
+	tab.WaitFor(t, `document.getElementById("sent").textContent === "Zoë <O'Neil> & ☀/?|Jürgen|"`)
+
+	tab.Press(t, browsertest.KeyTab)
+	tab.WaitFor(t, `document.activeElement.tagName === "BUTTON"`)
+}
+
+// testBrowserInputWithoutFocus presses keys in a window while another one, which was
 // opened later, has the focus.
-func TestBrowserInputWithoutFocus(t *testing.T) {
-	t.Parallel()
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		tab := b.Open(t, serveForm(t, formPage))
-		tab.Fill(t, "#name", "Zoë")
-		tab.Press(t, browsertest.KeyTab)
-		tab.WaitFor(t, `document.activeElement.tagName === "BUTTON"`)
+func testBrowserInputWithoutFocus(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
 
-		later := b.Open(t, serveForm(t, formPage))
-		later.Fill(t, "#name", "Jürgen")
+	tab := b.Open(t, serveForm(t, formPage))
+	tab.Fill(t, "#name", "Zoë")
+	tab.Press(t, browsertest.KeyTab)
+	tab.WaitFor(t, `document.activeElement.tagName === "BUTTON"`)
 
-		tab.Press(t, browsertest.KeyEnter)
-		tab.WaitFor(t, `document.getElementById("sent").textContent === "Zoë|"`)
-		later.Press(t, browsertest.KeyEnter)
-		later.WaitFor(t, `document.getElementById("sent").textContent === "Jürgen|"`)
-	})
+	later := b.Open(t, serveForm(t, formPage))
+	later.Fill(t, "#name", "Jürgen")
+
+	tab.Press(t, browsertest.KeyEnter)
+	tab.WaitFor(t, `document.getElementById("sent").textContent === "Zoë|"`)
+	later.Press(t, browsertest.KeyEnter)
+	later.WaitFor(t, `document.getElementById("sent").textContent === "Jürgen|"`)
 }
 
-func TestBrowserValues(t *testing.T) {
-	t.Parallel()
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		tab := b.Open(t, serveForm(t, `<body>`))
+func testBrowserValues(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
 
-		var got struct{ Text string }
+	tab := b.Open(t, serveForm(t, `<body>`))
 
-		tab.Eval(t, `({ text: "世界 🌍\0" })`, &got)
+	var got struct{ Text string }
 
-		if want := "世界 🌍\x00"; got.Text != want {
-			t.Errorf("got %q, want %q", got.Text, want)
-		}
+	tab.Eval(t, `({ text: "世界 🌍\0" })`, &got)
 
-		var sum int
+	if want := "世界 🌍\x00"; got.Text != want {
+		t.Errorf("got %q, want %q", got.Text, want)
+	}
 
-		tab.Await(t, `new Promise((resolve) => setTimeout(() => resolve(3 + 4), 10))`, &sum)
+	var sum int
 
-		if sum != 7 {
-			t.Errorf("got %d, want 7", sum)
-		}
+	tab.Await(t, `new Promise((resolve) => setTimeout(() => resolve(3 + 4), 10))`, &sum)
 
-		var visible string
+	if sum != 7 {
+		t.Errorf("got %d, want 7", sum)
+	}
 
-		tab.Eval(t, `document.visibilityState`, &visible)
+	var visible string
 
-		if visible != "visible" {
-			t.Errorf("visibilityState is %s", visible)
-		}
-	})
+	tab.Eval(t, `document.visibilityState`, &visible)
+
+	if visible != "visible" {
+		t.Errorf("visibilityState is %s", visible)
+	}
 }
 
-func TestBrowserTabs(t *testing.T) {
-	t.Parallel()
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		address := serveForm(t, `<body>`)
-		one, other := b.Open(t, address+"/one"), b.Open(t, address+"/other")
+func testBrowserTabs(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
 
-		one.Eval(t, `(document.cookie = "shared=yes", localStorage.setItem("shared", "yes"))`, nil)
-		other.WaitFor(t, `document.cookie === "shared=yes" && localStorage.getItem("shared") === "yes"`)
-		one.WaitFor(t, `location.pathname === "/one"`)
+	address := serveForm(t, `<body>`)
+	one, other := b.Open(t, address+"/one"), b.Open(t, address+"/other")
 
-		one.Reload(t)
-		one.WaitFor(t, `document.cookie === "shared=yes"`)
+	one.Eval(t, `(document.cookie = "shared=yes", localStorage.setItem("shared", "yes"))`, nil)
+	other.WaitFor(t, `document.cookie === "shared=yes" && localStorage.getItem("shared") === "yes"`)
+	one.WaitFor(t, `location.pathname === "/one"`)
 
-		for _, width := range []int{1280, 600} {
-			one.Resize(t, width, 800)
-			one.WaitFor(t, fmt.Sprintf(`innerWidth === %d`, width))
-		}
+	one.Reload(t)
+	one.WaitFor(t, `document.cookie === "shared=yes"`)
 
-		// Another browser of the same kind has its own storage.
-		stranger := browsertest.Start(t, b.Kind).Open(t, address)
-		stranger.WaitFor(t, `document.cookie === "" && localStorage.getItem("shared") === null`)
+	for _, width := range []int{1280, 600} {
+		one.Resize(t, width, 800)
+		one.WaitFor(t, fmt.Sprintf(`innerWidth === %d`, width))
+	}
 
-		other.Close(t)
-		one.WaitFor(t, `location.pathname === "/one"`)
-	})
+	// Another browser of the same kind has its own storage.
+	stranger := browsertest.Start(t, b.Kind).Open(t, address)
+	stranger.WaitFor(t, `document.cookie === "" && localStorage.getItem("shared") === null`)
+
+	other.Close(t)
+	one.WaitFor(t, `location.pathname === "/one"`)
 }
 
-func TestBrowserCertificates(t *testing.T) {
-	t.Parallel()
+func testBrowserCertificates(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
 
 	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprint(w, "over TLS")
 	}))
 	t.Cleanup(server.Close)
 
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		b.Open(t, server.URL).WaitFor(t, `document.body.innerText === "over TLS"`)
-	})
+	b.Open(t, server.URL).WaitFor(t, `document.body.innerText === "over TLS"`)
 }

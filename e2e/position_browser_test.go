@@ -20,7 +20,8 @@ import (
 )
 
 // TestPageThatLoadsItsState opens the page in docs/lossless.md that loads its state and
-// then its stream, with events at every moment in between.
+// then its stream, with events at every moment in between. With SOAK, it opens it in all
+// browsers.
 func TestPageThatLoadsItsState(t *testing.T) {
 	t.Parallel()
 
@@ -37,7 +38,7 @@ func TestPageThatLoadsItsState(t *testing.T) {
 		t.Fatal("docs/lossless.md has no page in its section on pages that load their state")
 	}
 
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
+	inBrowsers(t, []browsertest.Kind{browsertest.Chromium}, func(t *testing.T, b *browsertest.Browser) {
 		t.Helper()
 		testPageThatLoadsItsState(t, b, html)
 	})

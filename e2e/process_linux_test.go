@@ -36,7 +36,7 @@ type process struct {
 func startProcess(t *testing.T, more ...string) *process {
 	t.Helper()
 
-	p := newProcess(t, testbed.FreeAddrs(t, listeners), more...)
+	p := newProcess(t, testbed.BuildDaemon(t), testbed.FreeAddrs(t, listeners), more...)
 	p.start(t)
 
 	return p
@@ -52,9 +52,10 @@ func startProcesses(t *testing.T, n int, more ...string) []*process {
 		more = append(more, "--cluster.peers", own[listeners-1])
 	}
 
+	program := testbed.BuildDaemon(t)
 	nodes := make([]*process, 0, n)
 	for _, own := range addrs {
-		p := newProcess(t, own, more...)
+		p := newProcess(t, program, own, more...)
 		p.launch(t)
 		nodes = append(nodes, p)
 	}
@@ -71,10 +72,10 @@ func startProcesses(t *testing.T, n int, more ...string) []*process {
 const listeners = 4
 
 // newProcess returns a daemon that isn't running yet.
-func newProcess(t *testing.T, addrs []string, more ...string) *process {
+func newProcess(t *testing.T, program string, addrs []string, more ...string) *process {
 	t.Helper()
 
-	p := &process{sse: addrs[0], rest: addrs[2], program: testbed.BuildDaemon(t)}
+	p := &process{sse: addrs[0], rest: addrs[2], program: program}
 	p.args = append([]string{
 		"--sse.addr", p.sse, "--grpc.addr", addrs[1], "--rest.addr", p.rest,
 		"--auth.jwt.hmac_secret", pealdtest.Secret, "--sse.retry", "100ms", "--drain.timeout", "2s",

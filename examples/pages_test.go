@@ -25,19 +25,33 @@ import (
 
 const patience = 90 * time.Second
 
-// TestPage runs the page without a framework in each browser.
+// TestPage runs the page without a framework in Chromium, and with SOAK in each browser.
+// The tests in e2e always run its client in each browser.
 func TestPage(t *testing.T) {
 	t.Parallel()
-	browsertest.Each(t, func(t *testing.T, b *browsertest.Browser) {
-		t.Helper()
 
-		d, page := openShop(t, b, os.DirFS("html"), "client.html")
-		testShop(t, d, page)
+	kinds := []browsertest.Kind{browsertest.Chromium}
+	if os.Getenv("SOAK") != "" {
+		kinds = browsertest.Kinds()
+	}
 
-		page.Click(t, "#stop")
-		page.waitForState(t, "closed")
-		d.WaitForStreams(t, 0)
-	})
+	for _, kind := range kinds {
+		t.Run(string(kind), func(t *testing.T) {
+			t.Parallel()
+			testPage(t, browsertest.Start(t, kind))
+		})
+	}
+}
+
+func testPage(t *testing.T, b *browsertest.Browser) {
+	t.Helper()
+
+	d, page := openShop(t, b, os.DirFS("html"), "client.html")
+	testShop(t, d, page)
+
+	page.Click(t, "#stop")
+	page.waitForState(t, "closed")
+	d.WaitForStreams(t, 0)
 }
 
 // TestReact runs the React hook, in a component that StrictMode mounts twice.

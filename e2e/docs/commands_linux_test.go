@@ -266,10 +266,10 @@ func (r run) fail(t *testing.T, name string) {
 	t.Errorf("%s:%d: %s: the output lacks %q:\n%s", name, r.line, r.text, line, r.shown())
 }
 
-// eventually reports whether a condition holds in time.
+// eventually reports whether a condition holds in time. It waits longer before each check,
+// because programs that are being built need the CPU.
 func eventually(condition func() bool) bool {
-	again := time.NewTicker(20 * time.Millisecond)
-	defer again.Stop()
+	wait := 10 * time.Millisecond
 
 	for late := time.After(patience); ; {
 		if condition() {
@@ -277,7 +277,8 @@ func eventually(condition func() bool) bool {
 		}
 
 		select {
-		case <-again.C:
+		case <-time.After(wait):
+			wait = min(wait*3/2, 200*time.Millisecond)
 		case <-late:
 			return false
 		}

@@ -15,12 +15,28 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(browsertest.Main(m)) }
 
+// inBrowsers runs a test in Chromium, and with SOAK in all browsers, as parallel subtests.
+func inBrowsers(t *testing.T, test func(t *testing.T, b *browsertest.Browser)) {
+	t.Helper()
+
+	if os.Getenv("SOAK") != "" {
+		browsertest.Each(t, test)
+
+		return
+	}
+
+	t.Run(string(browsertest.Chromium), func(t *testing.T) {
+		t.Parallel()
+		test(t, browsertest.Start(t, browsertest.Chromium))
+	})
+}
+
 // TestAnswer watches one answer in two tabs: from its question, through a reload and
 // broken connections, to its end and after it. Both tabs must display what the model
 // has generated.
 func TestAnswer(t *testing.T) {
 	t.Parallel()
-	browsertest.Each(t, testAnswer)
+	inBrowsers(t, testAnswer)
 }
 
 func testAnswer(t *testing.T, b *browsertest.Browser) {
@@ -118,7 +134,7 @@ func testAnswer(t *testing.T, b *browsertest.Browser) {
 // TestGaps shows pages that can't show a whole answer, and that they report it.
 func TestGaps(t *testing.T) {
 	t.Parallel()
-	browsertest.Each(t, testGaps)
+	inBrowsers(t, testGaps)
 }
 
 func testGaps(t *testing.T, b *browsertest.Browser) {
@@ -153,7 +169,7 @@ func testGaps(t *testing.T, b *browsertest.Browser) {
 // TestForgotten opens an answer that has ended and whose events are too old.
 func TestForgotten(t *testing.T) {
 	t.Parallel()
-	browsertest.Each(t, testForgotten)
+	inBrowsers(t, testForgotten)
 }
 
 func testForgotten(t *testing.T, b *browsertest.Browser) {
