@@ -253,6 +253,14 @@ func (p consolePage) testHistory(t *testing.T, d *pealdtest.Daemon) {
 
 	p.act(t, "#users tr[data-key=alice]", "history")
 	p.waitUntil(t, `all("#history-title")[0] === "History of user alice" && all("#history-list .text").join() === "for alice"`)
+
+	// The event of a closed dialog follows after the dialog is open again.
+	p.Await(t, `new Promise((resolve) => {
+		document.getElementById("history-dialog").addEventListener("close", () => setTimeout(resolve), { once: true });
+		document.getElementById("history-close").click();
+		document.querySelector("#topics tr[data-key=news] [data-act=history]").click();
+	})`, nil)
+	p.waitUntil(t, `all("#history-list .text").length === 20`)
 	p.Press(t, browsertest.KeyEscape)
 	p.waitUntil(t, `!document.getElementById("history-dialog").open && all("#history-list li").length === 0`)
 }

@@ -41,7 +41,10 @@ export class History {
     element("older").addEventListener("click", () => this.#load());
     element("clear").addEventListener("click", () => this.#clearAll());
     element("close").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("close", () => this.#reset());
+    this.#dialog.addEventListener("close", () => {
+      // The event follows later. The dialog may be open again.
+      if (!this.#dialog.open) this.#reset();
+    });
   }
 
   // of shows the messages to a user or a topic. Without a name, it asks for one.

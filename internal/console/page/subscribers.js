@@ -21,7 +21,10 @@ export class Subscribers {
       none: "No user subscribes to it.",
     });
     element("close").addEventListener("click", () => this.#dialog.close());
-    this.#dialog.addEventListener("close", () => this.#list.stop());
+    this.#dialog.addEventListener("close", () => {
+      // The event follows later. The dialog may be open again.
+      if (!this.#dialog.open) this.#list.stop();
+    });
   }
 
   // of shows the subscribers of a topic, and updates them until the dialog is closed.
