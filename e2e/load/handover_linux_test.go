@@ -32,10 +32,10 @@ func TestHandOver(t *testing.T) { //nolint:tparallel // each subtest is a load o
 	program := pealdtest.BuildDaemon(t)
 
 	t.Run("reuse_port", func(t *testing.T) {
-		old := startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=4s", "--sse.retry=200ms",
+		old := startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=2s", "--sse.retry=200ms",
 			"--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0")
 		testHandOver(t, old, func() *daemonProcess {
-			return startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=4s", "--sse.retry=200ms",
+			return startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=2s", "--sse.retry=200ms",
 				"--sse.addr="+old.SSE, "--grpc.addr="+old.GRPC, "--rest.addr="+old.REST)
 		})
 	})
@@ -49,7 +49,7 @@ func TestHandOver(t *testing.T) { //nolint:tparallel // each subtest is a load o
 		}
 
 		start := func() *daemonProcess {
-			return startDaemonWith(t, program, files, "--drain.timeout=4s", "--sse.retry=200ms")
+			return startDaemonWith(t, program, files, "--drain.timeout=2s", "--sse.retry=200ms")
 		}
 		testHandOver(t, start(), start)
 	})
@@ -250,7 +250,7 @@ func (l *handOverLoad) connect(ctx context.Context, t *testing.T) {
 		_ = stream.body.Close()
 
 		select {
-		case <-time.After(5 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		case <-ctx.Done():
 		}
 	}
@@ -272,7 +272,7 @@ func (l *handOverLoad) publish(ctx context.Context, t *testing.T) {
 			t.Errorf("gRPC: %v", err)
 		}
 
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -302,7 +302,7 @@ func (l *handOverLoad) publishOverREST(ctx context.Context, t *testing.T) {
 		}
 
 		l.overREST.Add(1)
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
