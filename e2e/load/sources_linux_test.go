@@ -140,6 +140,9 @@ func (s *testedSource) disrupt(t *testing.T, w *clusterWorld, short bool, writte
 			disruptions = append(disruptions, all[i])
 		}
 	}
+	if !eventually(2*time.Minute, func() bool { return written() > 0 }) {
+		t.Fatal("nothing is written")
+	}
 	for i := 0; i < len(disruptions) || !done(); i++ {
 		d := disruptions[i%len(disruptions)]
 		before := written()

@@ -100,6 +100,11 @@ func connectKafka(t *testing.T, addr string) sender {
 	}
 	t.Cleanup(client.Close)
 
+	// The client gives up if it gets no ID while connections are cut.
+	if _, _, err := client.ProducerID(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
 	return func(ctx context.Context, audience string, data []string) error {
 		records := make([]*kgo.Record, len(data))
 		for i, text := range data {
