@@ -16,6 +16,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func events(d *pealdtest.Daemon) string { return "http://" + d.SSE + "/events" }
@@ -140,7 +141,7 @@ func TestDaemonEnd(t *testing.T) {
 // TestDaemonRestarts restarts a daemon whose history survives while events are
 // published. The client gets each of them once and in order.
 func TestDaemonRestarts(t *testing.T) {
-	address := pealdtest.FreeAddrs(t, 2)
+	address := testbed.FreeAddrs(t, 2)
 	dir := t.TempDir()
 	start := func() *pealdtest.Daemon {
 		d := pealdtest.Start(t, anonymous, func(cfg *daemon.Config) {
@@ -275,7 +276,7 @@ func TestDaemonRejects(t *testing.T) {
 
 // TestDaemonOverTLS reads events over HTTP/2, which compresses them.
 func TestDaemonOverTLS(t *testing.T) {
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	d := pealdtest.Start(t, anonymous, pealdtest.OverTLS(certificate))
 	transport := &http.Transport{TLSClientConfig: certificate.Client(), ForceAttemptHTTP2: true}
 	defer transport.CloseIdleConnections()

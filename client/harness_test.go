@@ -13,10 +13,10 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/peald/peald/client"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbed.LeftByNATS()...) }
 
 const streamURL = "https://sse.example/events"
 

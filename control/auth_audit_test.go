@@ -10,11 +10,11 @@ import (
 
 	"github.com/peald/peald/control"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func TestAudit(t *testing.T) {
-	log := &pealdtest.Log{}
+	log := &testbed.Log{}
 	p := start(t, control.Config{
 		Tokens: []control.Token{
 			{Name: "boss", Token: "token-of-the-boss"},
@@ -102,7 +102,7 @@ func TestAudit(t *testing.T) {
 }
 
 func TestRejectedCallsAreLogged(t *testing.T) {
-	log := &pealdtest.Log{}
+	log := &testbed.Log{}
 	p := start(t, control.Config{
 		Tokens: []control.Token{{Name: "boss", Token: "token-of-the-boss"}},
 		Logger: slog.New(slog.NewTextHandler(log, nil)),

@@ -17,7 +17,7 @@ import (
 	"github.com/peald/peald/control"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -166,7 +166,7 @@ func TestHealthHasNoSpans(t *testing.T) {
 func TestLogContainsTheTraceID(t *testing.T) {
 	for name, traced := range map[string]bool{"traced": true, "not traced": false} {
 		t.Run(name, func(t *testing.T) {
-			log := &pealdtest.Log{}
+			log := &testbed.Log{}
 			cfg := control.Config{Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))}
 			broken := &fakeBroker{publish: func(broker.Message) (broker.Receipt, error) { return broker.Receipt{}, errors.New("broken") }}
 			var p *plane

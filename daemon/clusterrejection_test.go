@@ -13,6 +13,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestRejectedNodeNamesTheSetting starts two daemons that reject each other as
@@ -21,8 +22,8 @@ import (
 func TestRejectedNodeNamesTheSetting(t *testing.T) {
 	t.Parallel()
 
-	authority, another := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
-	withTLS := func(c *daemon.Cluster, own pealdtest.Certificate) {
+	authority, another := testbed.NewCertificate(t), testbed.NewCertificate(t)
+	withTLS := func(c *daemon.Cluster, own testbed.Certificate) {
 		c.TLS = daemon.ClusterTLS{CertFile: own.CertFile, KeyFile: own.KeyFile, CAFile: own.CertFile}
 	}
 

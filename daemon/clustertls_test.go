@@ -11,6 +11,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestNodesVerifyCertificates runs two nodes with certificates from one
@@ -19,9 +20,9 @@ import (
 func TestNodesVerifyCertificates(t *testing.T) {
 	t.Parallel()
 
-	own, other := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
+	own, other := testbed.NewCertificate(t), testbed.NewCertificate(t)
 	var addr string
-	with := func(c pealdtest.Certificate) func(*daemon.Config) {
+	with := func(c testbed.Certificate) func(*daemon.Config) {
 		return func(cfg *daemon.Config) {
 			cfg.Cluster.TLS = daemon.ClusterTLS{CertFile: c.CertFile, KeyFile: c.KeyFile, CAFile: own.CertFile}
 			cfg.Cluster.Secret = ""                   // only certificates authenticate
@@ -51,7 +52,7 @@ func TestNodesVerifyCertificates(t *testing.T) {
 		t.Errorf("a certificate from the authority is rejected: %v", err)
 	}
 
-	for name, c := range map[string]pealdtest.Certificate{"another authority's": other, "no": {}} {
+	for name, c := range map[string]testbed.Certificate{"another authority's": other, "no": {}} {
 		if err := connect(t, addr, c); err == nil {
 			t.Errorf("%s certificate is accepted", name)
 		} else {
@@ -68,7 +69,7 @@ func TestNodesVerifyCertificates(t *testing.T) {
 
 // connect connects to a node like other nodes, and returns nil if the node
 // accepts the connection.
-func connect(t *testing.T, addr string, c pealdtest.Certificate) error {
+func connect(t *testing.T, addr string, c testbed.Certificate) error {
 	t.Helper()
 
 	conn, err := net.Dial("tcp", addr)

@@ -18,7 +18,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // socketDir returns a directory for socket files. The path of t.TempDir is too
@@ -49,7 +49,7 @@ func overSocket(t *testing.T, path string) *http.Client {
 func TestControlPlaneOnSocketFiles(t *testing.T) {
 	dir := socketDir(t)
 	grpcPath, restPath := filepath.Join(dir, "grpc.sock"), filepath.Join(dir, "rest.sock")
-	log := &pealdtest.Log{}
+	log := &testbed.Log{}
 	d := startLogging(t, log, func(cfg *daemon.Config) {
 		cfg.GRPC.Addr, cfg.GRPC.SocketMode = "unix:"+grpcPath, 0o600
 		cfg.REST.Addr = "unix://" + restPath

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // request sends a request to the REST listener. The headers are pairs of a name
@@ -37,7 +37,7 @@ func (r running) request(t *testing.T, method, path string, header ...string) (s
 }
 
 func TestDebugPages(t *testing.T) {
-	log := &pealdtest.Log{}
+	log := &testbed.Log{}
 	d := startLogging(t, log, func(*daemon.Config) {})
 	for _, c := range []struct {
 		method, path string

@@ -10,6 +10,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestFullDisk fills the disk of a single daemon. Its readiness and the errors
@@ -18,7 +19,7 @@ import (
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
 
-	dir := pealdtest.SmallDisk(t, "1m")
+	dir := testbed.SmallDisk(t, "1m")
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.Cluster.Mode, cfg.Cluster.Dir, cfg.Cluster.Addr = daemon.ClusterEmbedded, dir, "127.0.0.1:0"
 	})
@@ -41,7 +42,7 @@ func TestFullDisk(t *testing.T) {
 	}
 
 	meanwhile := stream(t, web, d.Events(t, ""))
-	pealdtest.ResizeDisk(t, dir, "64m")
+	testbed.ResizeDisk(t, dir, "64m")
 	d.WaitUntilReady(t)
 	if _, err := calls.Broadcast(t.Context(), &pealv1.BroadcastRequest{Data: "there is space"}); err != nil {
 		t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // clientHello returns the first record of a client's handshake.
@@ -91,7 +91,7 @@ func TestUnfinishedHandshakesDoNotDelayShutdown(t *testing.T) {
 			t.Errorf("connection %d is still open", i)
 		}
 	}
-	goleak.VerifyNone(t, append(pealdtest.LeftByNATS(), before)...)
+	goleak.VerifyNone(t, append(testbed.LeftByNATS(), before)...)
 }
 
 // TestHandshakeFlood leaves many handshakes unfinished. Streams must go on,

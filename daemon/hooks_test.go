@@ -18,13 +18,14 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/hooktest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // awaitPicture waits until a receiver has a picture, and fails if requests had faults.
 func awaitPicture(t *testing.T, r *hooktest.Receiver, want ...string) {
 	t.Helper()
 	var keys []string
-	ok := pealdtest.Eventually(patience, func() bool {
+	ok := testbed.Eventually(patience, func() bool {
 		keys, _ = r.Present()
 		return r.Complete() && slices.Equal(keys, want)
 	})

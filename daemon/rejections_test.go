@@ -15,7 +15,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestRejectedStreamsAreLogged checks that each counted rejection is logged at
@@ -31,7 +31,7 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 	)
 
 	given := make(chan daemon.Reload)
-	r := &reloadable{given: given, cfg: onFreePorts(), log: &pealdtest.Log{}}
+	r := &reloadable{given: given, cfg: onFreePorts(), log: &testbed.Log{}}
 	engine(&r.cfg)
 	r.cfg.Auth.JWT.HMACSecret = secret
 	r.cfg.SSE.TrustedProxies = []string{"127.0.0.1"}
@@ -105,7 +105,7 @@ func testRejectedStreamsAreLogged(t *testing.T, engine func(*daemon.Config)) {
 		change(&next)
 		r.give(t, daemon.Reload{Config: next})
 
-		if !pealdtest.Eventually(patience, func() bool { return len(r.log.With(line)) > before }) {
+		if !testbed.Eventually(patience, func() bool { return len(r.log.With(line)) > before }) {
 			t.Fatalf("the configuration isn't reloaded:\n%s", r.log)
 		}
 	}
@@ -209,7 +209,7 @@ func countRejections(t *testing.T, log string) (each, summed map[string]int) {
 func TestFirstSummary(t *testing.T) {
 	t.Parallel()
 
-	var log pealdtest.Log
+	var log testbed.Log
 
 	d := startOn(t, daemon.Options{}, onFreePorts(), slog.New(slog.NewTextHandler(&log, nil)))
 	if got := get(t, client(t), "http://"+d.SSE+"/nothing"); !strings.HasPrefix(got, "404 ") {
@@ -218,7 +218,7 @@ func TestFirstSummary(t *testing.T) {
 
 	const summary = `level=INFO msg="streams rejected" cause=bad_request count=1`
 
-	if !pealdtest.Eventually(patience, func() bool { return len(log.With(summary)) > 0 }) {
+	if !testbed.Eventually(patience, func() bool { return len(log.With(summary)) > 0 }) {
 		t.Errorf("no summary in\n%s", &log)
 	}
 }
@@ -250,7 +250,7 @@ func TestConnectionsWithoutARequestAreLogged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			var log pealdtest.Log
+			var log testbed.Log
 
 			d := startLogging(t, &log, c.change)
 
@@ -265,7 +265,7 @@ func TestConnectionsWithoutARequestAreLogged(t *testing.T) {
 
 			conn.Close()
 
-			if !pealdtest.Eventually(patience, func() bool {
+			if !testbed.Eventually(patience, func() bool {
 				return len(log.With(`level=DEBUG msg="stream rejected"`, "cause=no_request", "address="+c.address)) == 1
 			}) {
 				t.Errorf("the log has\n%s", &log)

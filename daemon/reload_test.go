@@ -12,7 +12,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/jsclient"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // reloadable is a daemon whose settings a test can change.
@@ -21,12 +21,12 @@ type reloadable struct {
 
 	given chan daemon.Reload
 	cfg   daemon.Config
-	log   *pealdtest.Log
+	log   *testbed.Log
 }
 
 func startReloadable(t *testing.T, opts daemon.Options, change func(*daemon.Config)) *reloadable {
 	t.Helper()
-	r := &reloadable{given: make(chan daemon.Reload), cfg: onFreePorts(), log: &pealdtest.Log{}}
+	r := &reloadable{given: make(chan daemon.Reload), cfg: onFreePorts(), log: &testbed.Log{}}
 	change(&r.cfg)
 	opts.Reload = r.given
 	r.running = startOn(t, opts, r.cfg, slog.New(slog.NewTextHandler(r.log, nil)))

@@ -15,7 +15,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestManyRequests checks that a client that obeys Connection: close and GOAWAY
@@ -51,7 +51,7 @@ func requestFields(path string) []byte {
 // TestRapidReset opens and resets HTTP/2 streams, as in CVE-2023-44487, until the
 // connection is cut off.
 func TestRapidReset(t *testing.T) {
-	var log pealdtest.Log
+	var log testbed.Log
 
 	d := startLogging(t, &log, func(*daemon.Config) {})
 	conn, err := net.Dial("tcp", d.SSE)

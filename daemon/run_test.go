@@ -22,10 +22,10 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbed.LeftByNATS()...) }
 
 // patience is a time limit for operations that normally take milliseconds.
 const patience = 90 * time.Second

@@ -8,7 +8,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestLineBreakAfterSecret signs tokens like an application, with the secret
@@ -63,7 +63,7 @@ func TestSecretTooShortWithoutLineBreak(t *testing.T) {
 // TestLineBreakAfterClusterSecret uses a setting that needs a restart to change.
 func TestLineBreakAfterClusterSecret(t *testing.T) {
 	t.Parallel()
-	var log pealdtest.Log
+	var log testbed.Log
 	startLogging(t, &log, func(cfg *daemon.Config) {
 		cfg.Cluster.Mode, cfg.Cluster.Dir = daemon.ClusterEmbedded, t.TempDir()
 		cfg.Cluster.Secret = "cluster\n"

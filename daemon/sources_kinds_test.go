@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func kafkaSource() daemon.Source {
@@ -71,7 +71,7 @@ func TestSecretsOfKafkaAndNATSSources(t *testing.T) {
 		cfg.Sources[1].NATS.URL += "\n"
 	})
 	for _, name := range []string{"kafka", "nats"} {
-		if !pealdtest.Eventually(patience, func() bool { return len(r.log.With("source failed", "source="+name, "connect to 127.0.0.1:1")) > 0 }) {
+		if !testbed.Eventually(patience, func() bool { return len(r.log.With("source failed", "source="+name, "connect to 127.0.0.1:1")) > 0 }) {
 			t.Errorf("log without the failure of %s:\n%s", name, r.log.String())
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func outboxSource(name string) daemon.Source {
@@ -75,7 +75,7 @@ func TestSourcesAreReloaded(t *testing.T) {
 	if !strings.Contains(logged, "changed=sources") || !strings.Contains(logged, "setting=sources") {
 		t.Errorf("log of the reload:\n%s", logged)
 	}
-	if !pealdtest.Eventually(patience, func() bool { return len(r.log.With("source failed", "source=orders", "connection refused")) > 0 }) {
+	if !testbed.Eventually(patience, func() bool { return len(r.log.With("source failed", "source=orders", "connection refused")) > 0 }) {
 		t.Errorf("log without the failure:\n%s", r.log.String())
 	}
 	control, _ := controlClient(t, r.GRPC)

@@ -10,13 +10,13 @@ import (
 	"time"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestSummaries counts rejections at exact times, which needs a fake clock.
 func TestSummaries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log pealdtest.Log
+		var log testbed.Log
 		var tokens, full atomic.Int64
 
 		ctx, stop := context.WithCancel(t.Context())

@@ -13,6 +13,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestDemoPage uses the demo page as a visitor would: it watches events, connects
@@ -228,9 +229,9 @@ func (p demoPage) pick(t *testing.T, name string) {
 // inShell runs a command that uses curl, and returns its output.
 func inShell(t *testing.T, command string) string {
 	t.Helper()
-	pealdtest.Program(t, "curl")
+	testbed.Program(t, "curl")
 
-	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "sh"), "-c", command).Output()
+	out, err := exec.CommandContext(t.Context(), testbed.Program(t, "sh"), "-c", command).Output()
 	if err != nil {
 		t.Errorf("%s: %v", command, err)
 	}

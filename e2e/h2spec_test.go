@@ -8,6 +8,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestH2spec runs h2spec (github.com/summerwind/h2spec) against a daemon with TLS and
@@ -20,7 +21,7 @@ func TestH2spec(t *testing.T) {
 	if err != nil {
 		t.Skip("h2spec isn't installed")
 	}
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 
 	for name, test := range map[string]struct {
 		tls     daemon.TLS

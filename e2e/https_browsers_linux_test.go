@@ -16,7 +16,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/browsertest"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // streamsPerPage is the number of streams that a page of TestBrowsersOverHTTPS
@@ -64,7 +64,7 @@ func TestBrowsersOverHTTPS(t *testing.T) {
 	}))
 	t.Cleanup(pages.Close)
 
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	p := startProcess(t, "--sse.tls.cert_file", certificate.CertFile, "--sse.tls.key_file", certificate.KeyFile,
 		"--sse.allowed_origins", pages.URL)
 	// Firefox gives up when a connection is refused, or closed during the handshake.

@@ -22,6 +22,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // takeover is the time within which long polling must take over where streams don't get
@@ -133,7 +134,7 @@ func waitForConnected(t *testing.T, d *pealdtest.Daemon, n int) {
 
 	control := d.Control(t)
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		stats, err := control.Stats(t.Context(), &pealv1.StatsRequest{})
 		if err != nil {
 			t.Fatal(err)

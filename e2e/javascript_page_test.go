@@ -16,6 +16,7 @@ import (
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // clientSite serves testdata/client.html, and collects what the JavaScript clients on its
@@ -181,7 +182,7 @@ func (s *clientSite) token(w http.ResponseWriter, r *http.Request) {
 func (c *pageClient) await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		c.page.site.mu.Lock()
 		defer c.page.site.mu.Unlock()
 

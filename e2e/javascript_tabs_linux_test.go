@@ -7,6 +7,7 @@ import (
 
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestJavaScriptTabs closes, freezes and crashes the tab that holds the stream of three
@@ -103,7 +104,7 @@ func (g *tabGroup) takeLeader(t *testing.T) *groupTab {
 
 	index := -1
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		index = slices.IndexFunc(g.tabs, func(tab *groupTab) (leads bool) {
 			tab.page.Await(t, `leads()`, &leads)
 

@@ -16,6 +16,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // nodeClient is the JavaScript client, running in Node.
@@ -30,7 +31,7 @@ func startNodeClient(t *testing.T, d *pealdtest.Daemon, token func() string, top
 	t.Helper()
 
 	args := append([]string{filepath.Join("testdata", "client.mjs"), downloadClient(t, d), "http://" + d.SSE + "/events"}, topics...)
-	command := exec.CommandContext(t.Context(), pealdtest.Program(t, "node"), args...)
+	command := exec.CommandContext(t.Context(), testbed.Program(t, "node"), args...)
 	command.Stderr = t.Output()
 
 	stdin, err := command.StdinPipe()

@@ -17,6 +17,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // process is a daemon that runs in a separate process and can be killed. Its event
@@ -28,14 +29,14 @@ type process struct {
 	program string
 	args    []string
 	cmd     *exec.Cmd
-	log     pealdtest.Log
+	log     testbed.Log
 }
 
 // startProcess starts a daemon with more arguments, and waits until it is ready.
 func startProcess(t *testing.T, more ...string) *process {
 	t.Helper()
 
-	p := newProcess(t, pealdtest.FreeAddrs(t, listeners), more...)
+	p := newProcess(t, testbed.FreeAddrs(t, listeners), more...)
 	p.start(t)
 
 	return p
@@ -46,7 +47,7 @@ func startProcess(t *testing.T, more ...string) *process {
 func startProcesses(t *testing.T, n int, more ...string) []*process {
 	t.Helper()
 
-	addrs := slices.Collect(slices.Chunk(pealdtest.FreeAddrs(t, n*listeners), listeners))
+	addrs := slices.Collect(slices.Chunk(testbed.FreeAddrs(t, n*listeners), listeners))
 	for _, own := range addrs {
 		more = append(more, "--cluster.peers", own[listeners-1])
 	}
@@ -73,7 +74,7 @@ const listeners = 4
 func newProcess(t *testing.T, addrs []string, more ...string) *process {
 	t.Helper()
 
-	p := &process{sse: addrs[0], rest: addrs[2], program: pealdtest.BuildDaemon(t)}
+	p := &process{sse: addrs[0], rest: addrs[2], program: testbed.BuildDaemon(t)}
 	p.args = append([]string{
 		"--sse.addr", p.sse, "--grpc.addr", addrs[1], "--rest.addr", p.rest,
 		"--auth.jwt.hmac_secret", pealdtest.Secret, "--sse.retry", "100ms", "--drain.timeout", "2s",
@@ -121,7 +122,7 @@ func (p *process) launch(t *testing.T) {
 func (p *process) waitUntilReady(t *testing.T) {
 	t.Helper()
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		resp, err := http.Get("http://" + p.rest + "/readyz")
 		if err != nil {
 			return false
@@ -170,7 +171,7 @@ func (p *process) waitForMetric(t *testing.T, metric, value string) {
 	t.Helper()
 
 	var metrics string
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		metrics = p.metrics(t)
 		return strings.Contains(metrics, "\n"+metric+" "+value+"\n")
 	}) {

@@ -16,13 +16,14 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const controlToken = "for-the-examples"
 
 func TestCurl(t *testing.T) {
 	t.Parallel()
-	pealdtest.Program(t, "curl")
+	testbed.Program(t, "curl")
 	expect(t, "curl", `"userId": ?"alice"`, `"code": ?16`, filepath.Join("curl", "peald.sh"), "alice")
 }
 
@@ -30,15 +31,15 @@ func TestGo(t *testing.T) {
 	t.Parallel()
 
 	program := filepath.Join(t.TempDir(), "example")
-	build := slices.Concat([]string{"build", "-ldflags=-w", "-o", program}, pealdtest.BuildFlags(), []string{"./go"})
-	do(t, ".", pealdtest.Program(t, "go"), build...)
+	build := slices.Concat([]string{"build", "-ldflags=-w", "-o", program}, testbed.BuildFlags(), []string{"./go"})
+	do(t, ".", testbed.Program(t, "go"), build...)
 	expect(t, "Go", "Connected: alice with 1 streams", "code = Unauthenticated", program, "alice")
 }
 
 func TestNode(t *testing.T) {
 	t.Parallel()
 
-	node, npm := pealdtest.Program(t, "node"), pealdtest.Program(t, "npm")
+	node, npm := testbed.Program(t, "node"), testbed.Program(t, "npm")
 
 	// Use a copy, so that npm writes nothing to the repository.
 	root := t.TempDir()
@@ -54,7 +55,7 @@ func TestNode(t *testing.T) {
 	install.Dir = folder
 
 	if out, err := install.CombinedOutput(); err != nil {
-		pealdtest.Missingf(t, "npm can't install the example's dependencies: %v\n%s", err, out)
+		testbed.Missingf(t, "npm can't install the example's dependencies: %v\n%s", err, out)
 	}
 
 	expect(t, "Node", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", node, filepath.Join(folder, "peald.js"), "alice")
@@ -64,11 +65,11 @@ func TestPython(t *testing.T) {
 	t.Parallel()
 
 	// Use the system's Python, for which Debian's packages are installed.
-	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
+	python := testbed.Program(t, "/usr/bin/python3", "python3")
 
 	imports := exec.CommandContext(t.Context(), python, "-c", "import google.protobuf, grpc, grpc_tools.protoc")
 	if out, err := imports.CombinedOutput(); err != nil {
-		pealdtest.Missingf(t, "%s lacks grpcio or grpcio-tools: %v\n%s", python, err, out)
+		testbed.Missingf(t, "%s lacks grpcio or grpcio-tools: %v\n%s", python, err, out)
 	}
 
 	expect(t, "Python", "Connected: alice with 1 streams", "UNAUTHENTICATED: ", python, filepath.Join("python", "peald.py"), "alice")

@@ -24,6 +24,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // ordersExample is an example that publishes that an order is paid, and thanks the
@@ -188,7 +189,7 @@ func (e ordersExample) build(t *testing.T) ordersProgram {
 
 	for _, command := range e.needs {
 		if out, err := exec.CommandContext(t.Context(), "sh", "-c", command).CombinedOutput(); err != nil {
-			pealdtest.Missingf(t, "the %s example needs what its README installs; this failed: %s: %v\n%s", e.language, command, err, out)
+			testbed.Missingf(t, "the %s example needs what its README installs; this failed: %s: %v\n%s", e.language, command, err, out)
 		}
 	}
 

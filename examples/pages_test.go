@@ -20,6 +20,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const patience = 90 * time.Second
@@ -123,12 +124,12 @@ func testShop(t *testing.T, d *shopDaemon, page shopPage) {
 func bundle(t *testing.T, folder string) fs.FS {
 	t.Helper()
 
-	npm := pealdtest.Program(t, "npm")
+	npm := testbed.Program(t, "npm")
 	root := t.TempDir()
 	dir := filepath.Join(root, "examples", folder)
 
 	for source, to := range map[string]string{folder: dir, "../clients/js": filepath.Join(root, "clients", "js")} {
-		modules := pealdtest.NodeModules(t, source)
+		modules := testbed.NodeModules(t, source)
 
 		if err := os.CopyFS(filepath.Join(to, "src"), os.DirFS(filepath.Join(source, "src"))); err != nil {
 			t.Fatal(err)
@@ -140,7 +141,7 @@ func bundle(t *testing.T, folder string) fs.FS {
 	}
 
 	for _, name := range []string{"index.html", "package.json", "tsconfig.json"} {
-		pealdtest.CopyFile(t, filepath.Join(folder, name), dir)
+		testbed.CopyFile(t, filepath.Join(folder, name), dir)
 	}
 
 	for _, script := range []string{"check", "build"} {
@@ -242,7 +243,7 @@ func (d *shopDaemon) waitForTopics(t *testing.T, want ...string) {
 
 	var topics []string
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		reply, err := control.ListTopics(t.Context(), &pealv1.ListTopicsRequest{})
 		if err != nil {
 			t.Fatal(err)

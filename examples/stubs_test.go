@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestGeneratedStubs runs the command in docs/control.md that generates stubs
@@ -62,7 +62,7 @@ func TestGeneratedStubs(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	do(t, root, "go", slices.Concat([]string{"build", "-overlay", overlay}, pealdtest.BuildFlags(), []string{"./pealv1"})...)
+	do(t, root, "go", slices.Concat([]string{"build", "-overlay", overlay}, testbed.BuildFlags(), []string{"./pealv1"})...)
 }
 
 // protoc returns a directory that contains protoc's Go plugins, and protoc
@@ -71,7 +71,7 @@ func protoc(t *testing.T) string {
 	t.Helper()
 
 	folder := t.TempDir()
-	do(t, "..", "go", slices.Concat([]string{"build", "-modfile=tools/go.mod", "-ldflags=-w", "-o", folder}, pealdtest.BuildFlags(),
+	do(t, "..", "go", slices.Concat([]string{"build", "-modfile=tools/go.mod", "-ldflags=-w", "-o", folder}, testbed.BuildFlags(),
 		[]string{"google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"})...)
 
 	if _, err := exec.LookPath("protoc"); err == nil {
@@ -79,9 +79,9 @@ func protoc(t *testing.T) string {
 	}
 
 	// grpcio-tools contains protoc.
-	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
+	python := testbed.Program(t, "/usr/bin/python3", "python3")
 	if out, err := exec.CommandContext(t.Context(), python, "-c", "import grpc_tools.protoc").CombinedOutput(); err != nil {
-		pealdtest.Missingf(t, "protoc is not installed, and %s lacks grpcio-tools: %v\n%s", python, err, out)
+		testbed.Missingf(t, "protoc is not installed, and %s lacks grpcio-tools: %v\n%s", python, err, out)
 	}
 
 	// Debian's version is old and maps the well-known types to other Go packages.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/eventstream"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/ssehttp"
 )
 
@@ -73,7 +73,7 @@ func testMaxAge(t *testing.T, via path) {
 	if n := dialed.Load(); n < least && (!via.http2 || via.direct) {
 		t.Errorf("%d connections for four streams, want %d", n, least)
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Stats().Total.Disconnected["max_age"] == 4 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Stats().Total.Disconnected["max_age"] == 4 }) {
 		t.Errorf("streams were closed because of %v", s.broker.Stats().Total.Disconnected)
 	}
 }

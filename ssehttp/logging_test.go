@@ -17,7 +17,7 @@ import (
 
 	"github.com/peald/peald/internal/auth"
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/ssehttp"
 )
 
@@ -34,10 +34,10 @@ func logger(log io.Writer, level slog.Leveler) *slog.Logger {
 }
 
 // awaitLine waits for a line with all parts, and fails if there are several.
-func awaitLine(t *testing.T, log *pealdtest.Log, parts ...string) string {
+func awaitLine(t *testing.T, log *testbed.Log, parts ...string) string {
 	t.Helper()
 
-	if !pealdtest.Eventually(time.Minute, func() bool { return len(log.With(parts...)) > 0 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return len(log.With(parts...)) > 0 }) {
 		t.Fatalf("no line with %q in\n%s", parts, log)
 	}
 
@@ -74,7 +74,7 @@ func testRejectionsAreLogged(t *testing.T, via path) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			var log pealdtest.Log
+			var log testbed.Log
 			var s *server
 
 			s = start(t, via, func(cfg *ssehttp.Config, _ *broker.Config) {
@@ -126,7 +126,7 @@ func TestFailedTakeOverIsLogged(t *testing.T) {
 		t.Skip("epoll requires Linux")
 	}
 
-	var log pealdtest.Log
+	var log testbed.Log
 
 	b := broker.New(broker.Config{Shards: 1, QueueBytes: 1 << 20, SlowConsumer: broker.Disconnect, Heartbeat: time.Minute, Retry: time.Second, WriteTimeout: time.Minute})
 
@@ -155,7 +155,7 @@ func TestFailedTakeOverIsLogged(t *testing.T) {
 
 	// The connection is closed before the rejection is logged. The client may
 	// repeat a request without a response.
-	if !pealdtest.Eventually(time.Minute, func() bool {
+	if !testbed.Eventually(time.Minute, func() bool {
 		return len(log.With(`level=DEBUG msg="stream rejected"`, "cause=failed", "address=127.0.0.1", "has no descriptor")) >= n
 	}) {
 		t.Errorf("fewer than %d rejections are logged:\n%s", n, &log)
@@ -169,7 +169,7 @@ func TestOpenedAndClosedStreamsAreLogged(t *testing.T) {
 }
 
 func testOpenedAndClosedStreamsAreLogged(t *testing.T, via path) {
-	var log pealdtest.Log
+	var log testbed.Log
 	var level slog.LevelVar
 
 	level.Set(slog.LevelDebug)

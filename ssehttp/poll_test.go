@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/ssehttp"
 )
 
@@ -83,7 +83,7 @@ func (s *server) wait(t *testing.T, query string, headers ...string) <-chan *pol
 	before := s.broker.Polls().Waiting
 	done := make(chan *polled, 1)
 	go func() { done <- s.poll(t, query, headers...) }()
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting > before || len(done) > 0 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting > before || len(done) > 0 }) {
 		t.Fatal("the poll doesn't wait")
 	}
 	return done
@@ -149,7 +149,7 @@ func testPoll(t *testing.T, via path) {
 	if n := s.broker.Stats().Total.Connected; n != 0 {
 		t.Errorf("%d connections were counted", n)
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.handler.Open() == 0 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.handler.Open() == 0 }) {
 		t.Errorf("%d are open", s.handler.Open())
 	}
 }
@@ -203,7 +203,7 @@ func testPollWaits(t *testing.T, via path) {
 		published := make(chan struct{})
 		go func() {
 			defer close(published)
-			if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
+			if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
 				t.Error("the poll doesn't wait")
 			}
 			if users := s.broker.Users("", "", 10); len(users) != 1 || users[0].ID != "alice" {
@@ -235,7 +235,7 @@ func testPollWaits(t *testing.T, via path) {
 		}
 		position = got.Position
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.handler.Open() == 0 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.handler.Open() == 0 }) {
 		t.Errorf("%d are open", s.handler.Open())
 	}
 	if p := s.broker.Polls(); p.Answered["events"] != 10 || p.Waiting != 0 {
@@ -265,14 +265,14 @@ func testPollEnds(t *testing.T, via path) {
 	req.Header.Set("Accept", "application/json")
 	go func() {
 		defer cancel()
-		if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
+		if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
 			t.Error("the poll doesn't wait")
 		}
 	}()
 	if resp, err := s.client.Do(req); err == nil {
 		_ = resp.Body.Close() // over HTTP/2 the header comes first
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Answered["abandoned"] == 1 && s.handler.Open() == 0 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Answered["abandoned"] == 1 && s.handler.Open() == 0 }) {
 		t.Errorf("after the client has left: %+v, %d open", s.broker.Polls(), s.handler.Open())
 	}
 

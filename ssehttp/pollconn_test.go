@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/ssehttp"
 )
 
@@ -61,7 +61,7 @@ func testPollsInARow(t *testing.T, via path, waits bool) {
 		return resp, read(t, resp)
 	}
 	await := func() {
-		if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
+		if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
 			t.Fatal("no poll waits")
 		}
 	}
@@ -109,7 +109,7 @@ func testPollConnectionsAreClosed(t *testing.T, via path) {
 			if _, err := io.WriteString(conn, "GET /events?wait=1m HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n"+c.header+"\r\n"); err != nil {
 				t.Fatal(err)
 			}
-			if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
+			if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
 				t.Fatal("the poll doesn't wait")
 			}
 			c.stop(t, s)
@@ -145,7 +145,7 @@ func testPollsReadByNetHTTP(t *testing.T, via path) {
 		if _, err := io.WriteString(conn, requests); err != nil {
 			t.Fatal(err)
 		}
-		if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
+		if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
 			t.Fatalf("%s: the poll doesn't wait", name)
 		}
 		if engines := s.handler.Engines(); engines["epoll"] != 1 || engines["nethttp"] != 0 {
@@ -203,7 +203,7 @@ func testWaitingPollsCostNoGoroutines(t *testing.T, via path) {
 			}
 		}
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == polls }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == polls }) {
 		t.Fatalf("%d polls wait, want %d", s.broker.Polls().Waiting, polls)
 	}
 
@@ -212,7 +212,7 @@ func testWaitingPollsCostNoGoroutines(t *testing.T, via path) {
 		buf = buf[:runtime.Stack(buf, true)]
 		return strings.Count(string(buf), "ssehttp.(*Handler).ServeHTTP(")
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return serving() == 0 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return serving() == 0 }) {
 		t.Errorf("%d goroutines handle requests", serving())
 	}
 	s.publish(t, broker.Message{Audience: broker.Everyone(), Data: "x"})
@@ -268,7 +268,7 @@ func testPollsLoseNothing(t *testing.T, via path) {
 	for n := range events {
 		s.publish(t, broker.Message{Audience: broker.Everyone(), Data: fmt.Sprint(n)})
 		if n%7 == 0 {
-			pealdtest.Eventually(time.Millisecond, func() bool { return s.broker.Polls().Waiting == clients })
+			testbed.Eventually(time.Millisecond, func() bool { return s.broker.Polls().Waiting == clients })
 		}
 	}
 	running.Wait()
@@ -278,7 +278,7 @@ func testPollsLoseNothing(t *testing.T, via path) {
 func TestPollsAreLogged(t *testing.T) { onBoth(t, testPollsAreLogged) }
 
 func testPollsAreLogged(t *testing.T, via path) {
-	log := new(pealdtest.Log)
+	log := new(testbed.Log)
 	s := start(t, via, func(c *ssehttp.Config, b *broker.Config) {
 		keepingHistory(c, b)
 		c.Logger = logger(log, slog.LevelDebug)
@@ -298,7 +298,7 @@ func testPollsAreLogged(t *testing.T, via path) {
 	if _, err := io.WriteString(conn, "GET /events?wait=1m HTTP/1.1\r\nHost: x\r\nAccept: application/json\r\n\r\n"); err != nil {
 		t.Fatal(err)
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Polls().Waiting == 1 }) {
 		t.Fatal("the poll doesn't wait")
 	}
 	_ = conn.Close()

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestWaitingPollsAreAsSmallAsStreams compares the memory of polls that wait with that of
@@ -92,7 +92,7 @@ func perConnection(t *testing.T, via path, n int, accept, query string) int {
 // awaitConnections waits until the broker has the given number of connections.
 func (s *server) awaitConnections(t *testing.T, n int) {
 	t.Helper()
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Stats().Total.Connections == n }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Stats().Total.Connections == n }) {
 		t.Fatalf("%d connections, want %d", s.broker.Stats().Total.Connections, n)
 	}
 }

@@ -8,12 +8,13 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestBenchOverTLSWithPlainControlPlane uses TLS only for the streams.
 func TestBenchOverTLSWithPlainControlPlane(t *testing.T) {
 	t.Parallel()
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 
 	d := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.SSE.TLS = daemon.TLS{CertFile: certificate.CertFile, KeyFile: certificate.KeyFile}
@@ -34,7 +35,7 @@ func TestBenchOverTLSWithPlainControlPlane(t *testing.T) {
 
 // TestBenchTransports runs every kind of benchmark over every transport.
 func TestBenchTransports(t *testing.T) {
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	plain := pealdtest.Start(t)
 	secure := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.SSE.TLS = daemon.TLS{CertFile: certificate.CertFile, KeyFile: certificate.KeyFile}

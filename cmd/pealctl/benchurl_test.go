@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestBenchConnectionRefused runs every kind of benchmark against an address that
@@ -14,7 +15,7 @@ func TestBenchConnectionRefused(t *testing.T) {
 	t.Parallel()
 
 	d := pealdtest.Start(t)
-	unused := pealdtest.FreeAddrs(t, 1)[0]
+	unused := testbed.FreeAddrs(t, 1)[0]
 
 	for _, kind := range [][]string{nil, {"--chaos"}, {"--resume", "1"}} {
 		args := append([]string{"--addr", d.GRPC, "bench", "--clients", "3", "--url", "http://" + unused + "/events?access_token=s3cret"}, kind...)

@@ -18,7 +18,7 @@ import (
 
 	"google.golang.org/grpc/grpclog"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // logPipe returns the path of a named pipe.
@@ -49,8 +49,8 @@ func openLogPipe(t *testing.T, path string) *os.File {
 
 // follow reads a daemon's log from a pipe until the last writer or reader closes
 // it. Then it closes done.
-func follow(reader io.Reader) (log *pealdtest.Log, done chan struct{}) {
-	log, done = &pealdtest.Log{}, make(chan struct{})
+func follow(reader io.Reader) (log *testbed.Log, done chan struct{}) {
+	log, done = &testbed.Log{}, make(chan struct{})
 
 	go func() {
 		defer close(done)

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/daemon"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // process is a daemon in a separate process.
@@ -28,7 +28,7 @@ type process struct {
 	daemon.Addresses
 
 	cmd   *exec.Cmd
-	log   *pealdtest.Log
+	log   *testbed.Log
 	ready string // path of the ready file
 }
 
@@ -42,7 +42,7 @@ func startProcess(t *testing.T, setup string, args ...string) process {
 		"--ready-file", ready, "--sse.addr=127.0.0.1:0", "--grpc.addr=127.0.0.1:0", "--rest.addr=127.0.0.1:0",
 	}, args...)
 
-	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &pealdtest.Log{}, ready: ready}
+	p := process{cmd: exec.CommandContext(t.Context(), "sh", args...), log: &testbed.Log{}, ready: ready}
 	p.cmd.Stderr = p.log
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

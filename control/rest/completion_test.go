@@ -20,7 +20,7 @@ import (
 
 	"github.com/peald/peald/control"
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // blockingBroker is a broker whose Publish blocks until its context is done or
@@ -275,7 +275,7 @@ func TestErrorsOfEndedContexts(t *testing.T) {
 func TestTailEndsWithItsClient(t *testing.T) {
 	t.Parallel()
 
-	log := &pealdtest.Log{}
+	log := &testbed.Log{}
 	s := startServer(t, control.Config{Logger: slog.New(slog.NewTextHandler(log, nil))}, startBroker(t), nil)
 
 	conn := s.dial(t, "GET /v1/tail HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -294,7 +294,7 @@ func TestTailEndsWithItsClient(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if !pealdtest.Eventually(time.Minute, func() bool { return len(log.With("msg=audit", "method=Tail")) == 1 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return len(log.With("msg=audit", "method=Tail")) == 1 }) {
 		t.Errorf("the tail didn't end: %s", log)
 	}
 }

@@ -19,7 +19,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -103,13 +103,13 @@ type process struct {
 	program string
 	args    []string
 	cmd     *exec.Cmd
-	log     pealdtest.Log
+	log     testbed.Log
 }
 
 func startProcess(t *testing.T, program string, app *application) *process {
 	t.Helper()
 
-	addrs := pealdtest.FreeAddrs(t, 4)
+	addrs := testbed.FreeAddrs(t, 4)
 	p := &process{
 		program:   program,
 		Addresses: daemon.Addresses{SSE: addrs[0], GRPC: addrs[1], REST: addrs[2]},
@@ -149,7 +149,7 @@ func (p *process) start(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		response, err := http.Get("http://" + p.REST + "/readyz")
 		if err != nil {
 			return false

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // run starts a driver, which opens all streams, and reads its reports until stop
@@ -33,7 +33,7 @@ func run(t *testing.T, command []string, streams []*stream) (stop func()) {
 	// Drivers that start child processes kill them on SIGTERM.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 
-	var stderr pealdtest.Log
+	var stderr testbed.Log
 
 	cmd.Stderr = &stderr
 

@@ -18,6 +18,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // secured is a daemon with TLS, or without if it has no certificate.
@@ -44,7 +45,7 @@ func newRSACertificate(t *testing.T) (certFile, keyFile string) {
 
 	dir := t.TempDir()
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
-	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+	out, err := exec.CommandContext(t.Context(), testbed.Program(t, "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes",
 		"-subj", "/CN=peald test", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1", "-keyout", keyFile, "-out", certFile).CombinedOutput()
 	if err != nil {
 		t.Fatalf("create a certificate: %v\n%s", err, out)
@@ -64,7 +65,7 @@ type program struct {
 	netHTTP bool     // net/http holds the streams
 
 	stdin  io.Writer
-	output pealdtest.Log
+	output testbed.Log
 	kill   func()
 	exited chan struct{}
 	err    error // from Wait
@@ -106,7 +107,7 @@ func (p *program) start(t *testing.T) {
 func (p *program) waitFor(t *testing.T, parts ...string) {
 	t.Helper()
 
-	// The output is long, so it isn't searched as often as by pealdtest.Eventually.
+	// The output is long, so it isn't searched as often as by testbed.Eventually.
 	tick := time.NewTicker(30 * time.Millisecond)
 	defer tick.Stop()
 
@@ -154,7 +155,7 @@ func TestHTTPS(t *testing.T) {
 		t.Skip("-clients is set")
 	}
 
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	ecdsa := startSecured(t, certificate.CertFile, certificate.KeyFile)
 	rsaCert, rsaKey := newRSACertificate(t)
 	rsa := startSecured(t, rsaCert, rsaKey)
@@ -230,7 +231,7 @@ func wantNetHTTP(t *testing.T, d secured, want int32) {
 func curlPrograms(t *testing.T, ecdsa, rsa, plain secured) (programs []*program) {
 	t.Helper()
 
-	curl := pealdtest.Program(t, "curl")
+	curl := testbed.Program(t, "curl")
 	add := func(d secured, status, coding string, args ...string) {
 		scheme := "http://"
 		if d.certFile != "" {
@@ -269,7 +270,7 @@ func curlPrograms(t *testing.T, ecdsa, rsa, plain secured) (programs []*program)
 func opensslPrograms(t *testing.T, ecdsa, rsa secured) (programs []*program) {
 	t.Helper()
 
-	openssl := pealdtest.Program(t, "openssl")
+	openssl := testbed.Program(t, "openssl")
 	add := func(d secured, cipher string, args ...string) {
 		programs = append(programs, &program{
 			name: "openssl s_client " + strings.Join(args, " "), daemon: d,
@@ -302,8 +303,8 @@ const streamRequest = "GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 func scriptPrograms(t *testing.T, ecdsa, plain secured) []*program {
 	t.Helper()
 
-	node := pealdtest.Program(t, "node")
-	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
+	node := testbed.Program(t, "node")
+	python := testbed.Program(t, "/usr/bin/python3", "python3")
 	dir := nodeDrivers(t)
 	events, script := "https://"+ecdsa.SSE+"/events", filepath.Join(dir, "https.mjs")
 	modules := []string{"eventsource-2", "eventsource-3", "eventsource-4", "eventsource-5", "launchdarkly-eventsource"}

@@ -5,7 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // nodeDrivers returns a directory that contains the drivers of testdata/node and
@@ -21,10 +21,10 @@ func nodeDrivers(t *testing.T) string {
 	}
 
 	for _, driver := range drivers {
-		pealdtest.CopyFile(t, driver, dir)
+		testbed.CopyFile(t, driver, dir)
 	}
 
-	if err := os.Symlink(pealdtest.NodeModules(t, source), filepath.Join(dir, "node_modules")); err != nil {
+	if err := os.Symlink(testbed.NodeModules(t, source), filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
 

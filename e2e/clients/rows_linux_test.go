@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // client is a client library, a row of the table.
@@ -60,7 +60,7 @@ func available(t *testing.T) (clients []client) {
 func nodeClients(t *testing.T) (clients []candidate) {
 	t.Helper()
 
-	node := pealdtest.Program(t, "node")
+	node := testbed.Program(t, "node")
 	dir := nodeDrivers(t)
 
 	add := func(name, label, module string, args ...string) *candidate {
@@ -96,7 +96,7 @@ func pythonClients(t *testing.T) (clients []candidate) {
 	t.Helper()
 
 	// The system's Python, which Debian's packages are installed for.
-	python := pealdtest.Program(t, "/usr/bin/python3", "python3")
+	python := testbed.Program(t, "/usr/bin/python3", "python3")
 
 	add := func(name, module string) *candidate {
 		clients = append(clients, candidate{

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestTLSSessions resumes sessions, also after the certificate was replaced, and
@@ -26,8 +26,8 @@ func TestTLSSessions(t *testing.T) {
 		t.Skip("-clients is set")
 	}
 
-	first, second := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
-	openssl := pealdtest.Program(t, "openssl")
+	first, second := testbed.NewCertificate(t), testbed.NewCertificate(t)
+	openssl := testbed.Program(t, "openssl")
 	d := startSecured(t, first.CertFile, first.KeyFile)
 	session := filepath.Join(t.TempDir(), "session.pem")
 	open := func(input string, args ...string) *program {
@@ -69,7 +69,7 @@ func TestTLSSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		conn, err := tls.Dial("tcp", d.SSE, second.Client())
 		if err == nil {
 			_ = conn.Close()
@@ -127,7 +127,7 @@ func updateKeys(t *testing.T, d secured, programs []*program) {
 		}
 
 		// The program reports a request before it sends it.
-		if !pealdtest.Eventually(patience, func() bool {
+		if !testbed.Eventually(patience, func() bool {
 			publish()
 			return !slices.ContainsFunc(programs, func(p *program) bool { return p.keyUpdates() != requested })
 		}) {

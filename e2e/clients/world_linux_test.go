@@ -11,6 +11,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // world holds the daemons that all clients share, and the points in time at which
@@ -57,7 +58,7 @@ func newWorld(t *testing.T) *world {
 	w.daemon = pealdtest.Start(t, w.app.configure, func(cfg *daemon.Config) { cfg.SSE.Heartbeat = 10 * time.Minute })
 	w.drained = pealdtest.Start(t, w.app.configure)
 	w.successor = pealdtest.Start(t, w.app.configure)
-	w.killed = startProcess(t, pealdtest.BuildDaemon(t), w.app)
+	w.killed = startProcess(t, testbed.BuildDaemon(t), w.app)
 
 	w.control = control(t, w.daemon.GRPC)
 	w.drainedControl, w.drainingTo = control(t, w.drained.GRPC), control(t, w.successor.GRPC)
@@ -126,9 +127,9 @@ func build(t *testing.T, name, dir, pkg string) string {
 
 	path := filepath.Join(t.TempDir(), name)
 
-	args := slices.Concat([]string{"-C", dir, "build", "-ldflags=-w", "-o", path}, pealdtest.BuildFlags(), []string{pkg})
+	args := slices.Concat([]string{"-C", dir, "build", "-ldflags=-w", "-o", path}, testbed.BuildFlags(), []string{pkg})
 
-	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, "go"), args...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), testbed.Program(t, "go"), args...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -28,11 +28,11 @@ const (
 // looks like a clone.
 func TestCommands(t *testing.T) {
 	if os.Getenv(isolated) == "" {
-		pealdtest.Missingf(t, "the system allows no network namespace, which makes the documented ports free")
+		testbed.Missingf(t, "the system allows no network namespace, which makes the documented ports free")
 	}
 
 	for _, program := range []string{"bash", "curl", "make", "openssl"} {
-		pealdtest.Program(t, program)
+		testbed.Program(t, program)
 	}
 
 	clone := newClone(t)

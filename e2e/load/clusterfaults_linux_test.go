@@ -9,7 +9,7 @@ import (
 	"time"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // disrupt calls disruption while messages are published, and waits until they
@@ -22,7 +22,7 @@ func (w *clusterWorld) disrupt(t *testing.T, what string, within time.Duration, 
 	start := time.Now()
 	disruption()
 	acked := w.acked.Load()
-	if !pealdtest.Eventually(2*time.Minute, func() bool { return w.acked.Load() >= acked+int64(w.load.rate) }) {
+	if !testbed.Eventually(2*time.Minute, func() bool { return w.acked.Load() >= acked+int64(w.load.rate) }) {
 		t.Fatalf("%s: publishing doesn't recover", what)
 	}
 

@@ -16,6 +16,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // clusterNode is a cluster node that runs in a separate process.
@@ -25,7 +26,7 @@ type clusterNode struct {
 	dir       string
 	sse, rest string
 	grpc      string
-	log       pealdtest.Log
+	log       testbed.Log
 
 	mu  sync.Mutex
 	cmd *exec.Cmd
@@ -40,8 +41,8 @@ func startNodes(tb testing.TB, n int, more ...string) (nodes []*clusterNode) {
 // startNodesWith is like startNodes, but calls more for each node.
 func startNodesWith(tb testing.TB, n int, more func() []string) (nodes []*clusterNode) {
 	tb.Helper()
-	path := pealdtest.BuildDaemon(tb)
-	addrs := pealdtest.FreeAddrs(tb, 4*n)
+	path := testbed.BuildDaemon(tb)
+	addrs := testbed.FreeAddrs(tb, 4*n)
 	peers := strings.Join(addrs[3*n:], ",")
 
 	for i := range n {
@@ -122,7 +123,7 @@ func (n *clusterNode) ready() bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// eventually is like [pealdtest.Eventually] for conditions that take CPU time in other
+// eventually is like [testbed.Eventually] for conditions that take CPU time in other
 // processes: it checks only ten times a second.
 func eventually(timeout time.Duration, cond func() bool) bool {
 	tick := time.NewTicker(100 * time.Millisecond)

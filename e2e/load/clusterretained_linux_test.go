@@ -16,7 +16,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/eventstream"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -214,7 +214,7 @@ func (v *values) await(t *testing.T, n int) {
 	t.Helper()
 
 	before := v.acked.Load()
-	if !pealdtest.Eventually(2*time.Minute, func() bool { return v.acked.Load() >= before+int64(n) }) {
+	if !testbed.Eventually(2*time.Minute, func() bool { return v.acked.Load() >= before+int64(n) }) {
 		t.Fatal("publishing doesn't recover")
 	}
 }

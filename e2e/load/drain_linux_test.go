@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestDrain shuts down a daemon with many streams while messages are published.
@@ -33,7 +33,7 @@ func TestDrain(t *testing.T) {
 		streams, over, share = n, 5*time.Second, 0.25
 	}
 
-	program := pealdtest.BuildDaemon(t)
+	program := testbed.BuildDaemon(t)
 	d := startDaemon(t, program, "--drain.timeout="+over.String())
 	readers := openStreams(t, d.SSE, streams)
 

@@ -20,7 +20,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestHandOver hands over from one daemon to another on the same addresses, under
@@ -29,7 +29,7 @@ import (
 // there are 300.
 func TestHandOver(t *testing.T) { //nolint:tparallel // each subtest is a load of its own
 	t.Parallel()
-	program := pealdtest.BuildDaemon(t)
+	program := testbed.BuildDaemon(t)
 
 	t.Run("reuse_port", func(t *testing.T) {
 		old := startDaemonWith(t, program, nil, "--sse.reuse_port", "--drain.timeout=2s", "--sse.retry=200ms",

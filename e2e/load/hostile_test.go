@@ -22,6 +22,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // attackSize is the extent of attacks.
@@ -50,7 +51,7 @@ type attack func(ctx context.Context, conn net.Conn) error
 // daemon must have released all resources.
 func TestHostileClients(t *testing.T) {
 	size := newAttackSize()
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	plain := pealdtest.Start(t)
 	secure := pealdtest.Start(t, func(cfg *daemon.Config) {
 		cfg.SSE.TLS = daemon.TLS{CertFile: certificate.CertFile, KeyFile: certificate.KeyFile}

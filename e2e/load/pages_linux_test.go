@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // pagePlan configures the load of TestPages.
@@ -45,7 +45,7 @@ func TestPages(t *testing.T) {
 		plan = pagePlan{pages: 10_000, topics: 1000, rate: 1000, pause: time.Second, stay: 20 * time.Second, duration: total / 5}
 	}
 
-	d := startDaemon(t, pealdtest.BuildDaemon(t), "--auth.anonymous_topics=room.>", "--history.max_events=200000", "--history.max_bytes=256MiB")
+	d := startDaemon(t, testbed.BuildDaemon(t), "--auth.anonymous_topics=room.>", "--history.max_events=200000", "--history.max_bytes=256MiB")
 
 	conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/bench"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -46,7 +46,7 @@ func TestPolls(t *testing.T) {
 		plain, overTLS = 15_000, 15_000
 	}
 
-	program := pealdtest.BuildDaemon(t)
+	program := testbed.BuildDaemon(t)
 
 	for name, clients := range map[string]int{"plain": plain, "TLS": overTLS} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func holdClients(t *testing.T, program string, clients int, secure, polls bool) 
 	scheme := "http"
 
 	if secure {
-		certificate := pealdtest.NewCertificate(t)
+		certificate := testbed.NewCertificate(t)
 		args = append(args, "--sse.tls.cert_file="+certificate.CertFile, "--sse.tls.key_file="+certificate.KeyFile)
 		cfg.TLS, scheme = certificate.Client(), "https"
 	}

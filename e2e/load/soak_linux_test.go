@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // soakPlan configures a daemon and the durations of its load.
@@ -44,7 +44,7 @@ func TestSoak(t *testing.T) {
 		plan = soakPlan{clients: 120, warmUp: each / 5, load: each * 4 / 5, settle: 3 * time.Minute, slack: 24 << 20}
 	}
 
-	program := pealdtest.BuildDaemon(t)
+	program := testbed.BuildDaemon(t)
 
 	for _, test := range []struct {
 		engine, policy string
@@ -82,9 +82,9 @@ func soak(t *testing.T, program string, plan soakPlan) {
 		"--history.max_bytes=4MiB", // full after the warm-up
 	}
 
-	var certificate pealdtest.Certificate
+	var certificate testbed.Certificate
 	if plan.tls {
-		certificate = pealdtest.NewCertificate(t)
+		certificate = testbed.NewCertificate(t)
 		args = append(args, "--sse.tls.cert_file="+certificate.CertFile, "--sse.tls.key_file="+certificate.KeyFile)
 	}
 

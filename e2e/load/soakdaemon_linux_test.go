@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // daemonProcess is a daemon that runs in a separate process.
@@ -26,7 +27,7 @@ type daemonProcess struct {
 	REST string `json:"rest"`
 
 	cmd    *exec.Cmd
-	log    *pealdtest.Log
+	log    *testbed.Log
 	exited chan struct{}
 	client *http.Client // with one connection, so that it uses only one of the daemon's descriptors
 }
@@ -51,7 +52,7 @@ func startCommand(t *testing.T, cmd *exec.Cmd) *daemonProcess {
 
 	ready := filepath.Join(t.TempDir(), "ready.json")
 	d := &daemonProcess{
-		cmd: cmd, log: &pealdtest.Log{}, exited: make(chan struct{}),
+		cmd: cmd, log: &testbed.Log{}, exited: make(chan struct{}),
 		client: &http.Client{Transport: &http.Transport{MaxConnsPerHost: 1}},
 	}
 	cmd.Args = append(cmd.Args, "--ready-file="+ready)

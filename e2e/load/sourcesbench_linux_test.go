@@ -15,6 +15,7 @@ import (
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // benchmarkData returns the data of each message.
@@ -80,7 +81,7 @@ func benchmarkSource(b *testing.B, s daemon.Source) {
 	d := pealdtest.Start(b, func(cfg *daemon.Config) { cfg.Sources = []daemon.Source{s} })
 	node := &clusterNode{rest: d.REST}
 	source := &testedSource{name: s.Name}
-	if !pealdtest.Eventually(time.Minute, func() bool { return source.isReadBy(node) }) {
+	if !testbed.Eventually(time.Minute, func() bool { return source.isReadBy(node) }) {
 		b.Fatal("the daemon doesn't read the source")
 	}
 	b.ResetTimer()

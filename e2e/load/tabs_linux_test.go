@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // tabsPerBrowser is the number of tabs that share a stream in TestTabs.
@@ -36,7 +36,7 @@ func TestTabs(t *testing.T) {
 		browsers = 2000
 	}
 
-	d := startDaemon(t, pealdtest.BuildDaemon(t), "--auth.anonymous_topics=news,tabs.*")
+	d := startDaemon(t, testbed.BuildDaemon(t), "--auth.anonymous_topics=news,tabs.*")
 
 	conn, err := grpc.NewClient(d.GRPC, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
@@ -169,7 +169,7 @@ type tabsReply struct {
 func openTabs(t *testing.T, sse string, browsers int) *tabs {
 	t.Helper()
 
-	node, project := pealdtest.Program(t, "node"), pealdtest.JavaScriptClient(t)
+	node, project := testbed.Program(t, "node"), testbed.JavaScriptClient(t)
 	program := filepath.Join(t.TempDir(), "load.mjs")
 
 	if out, err := exec.CommandContext(t.Context(), node, filepath.Join(project, "scripts", "load.mjs"), program).CombinedOutput(); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestTypeScript generates types from the daemon's document and compiles a
@@ -14,16 +15,16 @@ import (
 func TestTypeScript(t *testing.T) {
 	t.Parallel()
 
-	node := pealdtest.Program(t, "node")
+	node := testbed.Program(t, "node")
 	source, dir := filepath.Join("testdata", "typescript"), t.TempDir()
-	modules := pealdtest.NodeModules(t, source)
+	modules := testbed.NodeModules(t, source)
 
 	if err := os.Symlink(modules, filepath.Join(dir, "node_modules")); err != nil {
 		t.Fatal(err)
 	}
 
 	for _, name := range []string{"package.json", "tsconfig.json", "program.ts"} {
-		pealdtest.CopyFile(t, filepath.Join(source, name), dir)
+		testbed.CopyFile(t, filepath.Join(source, name), dir)
 	}
 
 	if err := os.WriteFile(filepath.Join(dir, "openapi.json"), served(t, pealdtest.Start(t)), 0o600); err != nil {

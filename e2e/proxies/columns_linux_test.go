@@ -16,6 +16,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func broadcast(t *testing.T, d *pealdtest.Daemon, data string) {
@@ -104,7 +105,7 @@ func (f *front) awaitDisconnect(t *testing.T, d *pealdtest.Daemon, heartbeats in
 	for n := range maxEvents {
 		// The proxy detects the disconnect when the client's host rejects a write.
 		// Wait for that after each write.
-		if pealdtest.Eventually(time.Second, detected) {
+		if testbed.Eventually(time.Second, detected) {
 			return n
 		}
 

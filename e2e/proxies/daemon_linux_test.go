@@ -18,7 +18,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // asDaemonVariable is the environment variable that turns the test binary into a
@@ -55,7 +55,7 @@ type process struct {
 	Origin string
 
 	cmd *exec.Cmd
-	log *pealdtest.Log
+	log *testbed.Log
 }
 
 // config returns the daemon's configuration.
@@ -78,7 +78,7 @@ func (p *process) sse() string { return p.Host + ":18080" }
 func newProcess(t *testing.T, origin string) *process {
 	t.Helper()
 
-	p := &process{Host: loopback(), Dir: t.TempDir(), Origin: origin, log: &pealdtest.Log{}}
+	p := &process{Host: loopback(), Dir: t.TempDir(), Origin: origin, log: &testbed.Log{}}
 
 	t.Cleanup(func() {
 		p.end(syscall.SIGKILL)

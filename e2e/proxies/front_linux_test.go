@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // patience limits each wait for something that takes milliseconds on an idle
@@ -25,7 +25,7 @@ type front struct {
 	kind
 
 	addr        string
-	certificate pealdtest.Certificate
+	certificate testbed.Certificate
 	clients     atomic.Int32
 }
 
@@ -33,9 +33,9 @@ type front struct {
 func (k kind) start(t *testing.T, s setup) *front {
 	t.Helper()
 
-	program := pealdtest.Program(t, k.programs...)
+	program := testbed.Program(t, k.programs...)
 	host := loopback()
-	f := &front{kind: k, addr: host + ":18443", certificate: pealdtest.NewCertificate(t, net.ParseIP(host))}
+	f := &front{kind: k, addr: host + ":18443", certificate: testbed.NewCertificate(t, net.ParseIP(host))}
 
 	// Some proxies read and write as other users.
 	dir, err := os.MkdirTemp("", "peald-proxy-") //nolint:usetesting // Other users can't enter t.TempDir.
@@ -73,7 +73,7 @@ func (k kind) start(t *testing.T, s setup) *front {
 func (f *front) run(t *testing.T, program string, c command) {
 	t.Helper()
 
-	var log pealdtest.Log
+	var log testbed.Log
 
 	cmd := exec.CommandContext(context.WithoutCancel(t.Context()), program, c.args...)
 	cmd.Stdout, cmd.Stderr = &log, &log
@@ -139,7 +139,7 @@ func (f *front) run(t *testing.T, program string, c command) {
 }
 
 // eventually waits until done returns true, and reports whether it did so in time.
-// It polls less often than pealdtest.Eventually, for conditions that send a
+// It polls less often than testbed.Eventually, for conditions that send a
 // request.
 func eventually(done func() bool) bool {
 	tick := time.NewTicker(50 * time.Millisecond)

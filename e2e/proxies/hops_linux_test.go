@@ -14,6 +14,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // hop is a way in which a proxy connects to a daemon, other than the one in its
@@ -99,7 +100,7 @@ func (h hop) test(t *testing.T) {
 	t.Helper()
 
 	host := loopback()
-	certificate := pealdtest.NewCertificate(t, net.ParseIP(host))
+	certificate := testbed.NewCertificate(t, net.ParseIP(host))
 	d := startDaemon(t, host+":18080", func(cfg *daemon.Config) {
 		cfg.SSE.ProxyProtocol = h.proxyProtocol
 		if !h.plain {

@@ -15,6 +15,7 @@ import (
 	"github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 var update = flag.Bool("update", false, "update the table in docs/proxies.md")
@@ -111,7 +112,7 @@ func run(t *testing.T, others *sync.WaitGroup, name string, test func(t *testing
 func (k kind) installed(t *testing.T) string {
 	t.Helper()
 
-	out, err := exec.CommandContext(t.Context(), pealdtest.Program(t, k.programs...), k.versionFlag).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), testbed.Program(t, k.programs...), k.versionFlag).CombinedOutput()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func startDaemon(t *testing.T, addr string, changes ...func(*daemon.Config)) *pe
 func TestCaddyfile(t *testing.T) {
 	t.Parallel()
 
-	cmd := exec.CommandContext(t.Context(), pealdtest.Program(t, "caddy"), "validate", "--adapter", "caddyfile", "--config", deploy("caddy/Caddyfile"))
+	cmd := exec.CommandContext(t.Context(), testbed.Program(t, "caddy"), "validate", "--adapter", "caddyfile", "--config", deploy("caddy/Caddyfile"))
 	cmd.Env = append(os.Environ(), "XDG_DATA_HOME="+t.TempDir(), "XDG_CONFIG_HOME="+t.TempDir())
 
 	if out, err := cmd.CombinedOutput(); err != nil || strings.Contains(string(out), `"level":"warn"`) {

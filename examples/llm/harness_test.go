@@ -25,6 +25,7 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/browsertest"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const patience = 90 * time.Second
@@ -45,7 +46,7 @@ type site struct {
 func newSite(t *testing.T) *site {
 	t.Helper()
 
-	addrs := pealdtest.FreeAddrs(t, 3)
+	addrs := testbed.FreeAddrs(t, 3)
 	s := &site{
 		pages:   httptest.NewUnstartedServer(nil),
 		addrs:   addrs,
@@ -258,7 +259,7 @@ func wantNoMessages(t *testing.T, d *pealdtest.Daemon, topic string) {
 	control := d.Control(t)
 	request := &pealv1.ListMessagesRequest{Audience: &pealv1.ListMessagesRequest_Topic{Topic: topic}}
 
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		reply, err := control.ListMessages(t.Context(), request)
 		return err == nil && len(reply.GetMessages()) == 0
 	}) {

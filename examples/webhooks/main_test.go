@@ -14,6 +14,7 @@ import (
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -140,7 +141,7 @@ func TestWithDaemon(t *testing.T) {
 	}
 	await := func(want string) {
 		t.Helper()
-		if !pealdtest.Eventually(90*time.Second, func() bool { return shown(t, server) == want }) {
+		if !testbed.Eventually(90*time.Second, func() bool { return shown(t, server) == want }) {
 			t.Fatalf("present are %s, want %s", shown(t, server), want)
 		}
 	}

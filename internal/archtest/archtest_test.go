@@ -290,6 +290,7 @@ func rules() []archtest.Rule {
 		{Path: "internal/hooktest", TestOnly: true},
 		{Path: "internal/manpages", TestOnly: true},
 		{Path: "internal/pealdtest", TestOnly: true},
+		{Path: "internal/testbed", TestOnly: true, Never: []string{module + "/daemon"}, Why: "tests that start no daemon compile without it"},
 		{Path: "internal/sourcetest", TestOnly: true},
 	}
 }

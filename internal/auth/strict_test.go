@@ -9,12 +9,12 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/peald/peald/internal/auth"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // logger returns a logger and its log.
-func logger() (*slog.Logger, *pealdtest.Log) {
-	log := &pealdtest.Log{}
+func logger() (*slog.Logger, *testbed.Log) {
+	log := &testbed.Log{}
 	return slog.New(slog.NewTextHandler(log, nil)), log
 }
 

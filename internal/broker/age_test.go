@@ -120,7 +120,7 @@ func TestMaxAgeChanges(t *testing.T) {
 				b := broker.New(cfg)
 				defer b.Close()
 				var clients []*client
-				for range 500 {
+				for range 200 {
 					clients = append(clients, connect(t, b, broker.Subscription{}, -1))
 				}
 				time.Sleep(2 * unit)

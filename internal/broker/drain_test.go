@@ -105,7 +105,7 @@ func TestDrainLosesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := broker.New(config())
 		defer b.Close()
-		const streams = 100
+		const streams = 40
 		clients := make([]*client, streams)
 		for i := range clients {
 			sub := broker.Subscription{User: fmt.Sprint("user", i%7), Topics: []string{"news", "orders.*"}[i%2 : i%2+1]}

@@ -73,7 +73,7 @@ func startAmongManyEvents(t *testing.T, numTopics int) {
 	}
 
 	kept := held(t, b)
-	for range 200 {
+	for range 60 {
 		sub := broker.Subscription{Topics: []string{topic()}}
 		switch random.IntN(6) {
 		case 0:

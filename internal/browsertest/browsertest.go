@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // Kind is a kind of browser.
@@ -89,13 +89,13 @@ func (p *processes) find(tb testing.TB, kind Kind) (found programs) {
 
 	switch kind {
 	case Chromium:
-		found.browser = pealdtest.Program(tb, p.chromiumPrograms...)
+		found.browser = testbed.Program(tb, p.chromiumPrograms...)
 	case Firefox:
-		found.browser = pealdtest.Program(tb, "firefox-esr", "firefox")
+		found.browser = testbed.Program(tb, "firefox-esr", "firefox")
 	case WebKit:
-		found.driver = pealdtest.Program(tb, "WebKitWebDriver")
+		found.driver = testbed.Program(tb, "WebKitWebDriver")
 		found.browser = miniBrowser(tb)
-		found.display = pealdtest.Program(tb, "Xvfb")
+		found.display = testbed.Program(tb, "Xvfb")
 	default:
 		tb.Fatalf("unknown kind of browser %q", kind)
 	}

@@ -8,12 +8,12 @@ import (
 	"runtime"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // process is a running program. The caller must stop it.
 type process struct {
-	log pealdtest.Log // its standard output and standard error
+	log testbed.Log // its standard output and standard error
 
 	cmd    *exec.Cmd
 	exited chan struct{}
@@ -54,7 +54,7 @@ func startProcess(env []string, program string, args ...string) (*process, error
 func (p *process) waitForOutput(pattern *regexp.Regexp) (string, error) {
 	var match []string
 
-	if pealdtest.Eventually(patience, func() bool {
+	if testbed.Eventually(patience, func() bool {
 		match = pattern.FindStringSubmatch(p.log.String())
 
 		return match != nil || p.hasExited()

@@ -10,7 +10,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // miniBrowser returns the path of the browser included in WebKitGTK.
@@ -19,7 +19,7 @@ func miniBrowser(tb testing.TB) string {
 
 	found, err := filepath.Glob("/usr/lib/*/webkit2gtk-4.*/MiniBrowser")
 	if err != nil || len(found) == 0 {
-		pealdtest.Missingf(tb, "MiniBrowser of WebKitGTK is not installed (Debian package webkit2gtk-driver)")
+		testbed.Missingf(tb, "MiniBrowser of WebKitGTK is not installed (Debian package webkit2gtk-driver)")
 	}
 
 	return found[len(found)-1]
@@ -69,7 +69,7 @@ func (p *processes) newWebKit(found programs) (profile, error) {
 		return nil, err
 	}
 
-	addr, err := pealdtest.FreeAddr()
+	addr, err := testbed.FreeAddr()
 	if err != nil {
 		return nil, err
 	}
@@ -125,7 +125,7 @@ func disableAnimations(home string) error {
 }
 
 func (w *webkit) connect(browser string) error {
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		return w.driver.hasExited() || w.call(http.MethodGet, "/status", nil, nil) == nil
 	}) {
 		return fmt.Errorf("%s doesn't reply", w.base)

@@ -3,14 +3,14 @@ package cluster_test
 import (
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestNodesOnCopiesAreReported runs two nodes on copies of one directory, as
 // happens with a cloned virtual machine.
 func TestNodesOnCopiesAreReported(t *testing.T) {
 	t.Parallel()
-	cfgs, log := configs(t, 3), new(pealdtest.Log)
+	cfgs, log := configs(t, 3), new(testbed.Log)
 	var members []*member
 	for i, cfg := range cfgs {
 		if i == 2 {
@@ -22,7 +22,7 @@ func TestNodesOnCopiesAreReported(t *testing.T) {
 	members[2].end(t)
 	own := *cfgs[2].Embedded
 	own.Dir += ".copy"
-	own.Addr = pealdtest.FreeAddrs(t, 1)[0]
+	own.Addr = testbed.FreeAddrs(t, 1)[0]
 	copyDir(t, cfgs[2].Embedded.Dir, own.Dir)
 	copied := members[2].cfg
 	copied.Embedded = &own

@@ -16,7 +16,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // damages returns ways to damage a file while its node is down, by name. Each
@@ -197,7 +197,7 @@ func TestDamagedFiles(t *testing.T) {
 				if !do(t, damaged{path, f.older(), another.cfg.Embedded.Dir, kindOf(file)}) {
 					t.Skip("the damage isn't possible for this file")
 				}
-				log := new(pealdtest.Log)
+				log := new(testbed.Log)
 				f.cfg.Logger = loggingTo(log)
 				m, err := tryStart(t, f.cfg, brokerConfig())
 				if err != nil {
@@ -239,7 +239,7 @@ func (f filled) checkEvents(t *testing.T, m *member) {
 
 // checkValues checks that a new client receives the retained values, and no others. If
 // there are fewer, the log must explain that.
-func (f filled) checkValues(t *testing.T, m *member, log *pealdtest.Log) {
+func (f filled) checkValues(t *testing.T, m *member, log *testbed.Log) {
 	t.Helper()
 	c := m.connect(t, broker.Subscription{Topics: []string{"t"}})
 	m.publish(t, toAll("end"))

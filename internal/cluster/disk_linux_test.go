@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestFullDiskOfOneNode fills the disk of one node of three. Acknowledged messages
@@ -17,8 +17,8 @@ import (
 func TestFullDiskOfOneNode(t *testing.T) {
 	t.Parallel()
 	cfgs := configs(t, 3)
-	cfgs[0].Embedded.Dir = pealdtest.SmallDisk(t, "6m")
-	log := new(pealdtest.Log)
+	cfgs[0].Embedded.Dir = testbed.SmallDisk(t, "6m")
+	log := new(testbed.Log)
 	cfgs[0].Logger = loggingTo(log)
 	var members []*member
 	for _, cfg := range cfgs {
@@ -62,7 +62,7 @@ func TestFullDiskOfOneNode(t *testing.T) {
 	eventually(t, func() bool {
 		return len(log.With("level=ERROR", "event log cannot be written", cfgs[0].Embedded.Dir)) == 1
 	}, func() string { return "the full disk is not logged:\n" + log.String() })
-	pealdtest.ResizeDisk(t, cfgs[0].Embedded.Dir, "256m")
+	testbed.ResizeDisk(t, cfgs[0].Embedded.Dir, "256m")
 	eventually(t, func() bool { return len(log.With("level=WARN", "disk accepts writes again, restart needed")) == 1 }, func() string {
 		return "the advice to restart is not logged:\n" + log.String()
 	})

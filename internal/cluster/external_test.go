@@ -13,7 +13,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // natsServer starts an external NATS server.
@@ -129,7 +129,7 @@ func TestNodesAgreeOnIdempotencyKeys(t *testing.T) {
 func TestMaxPayloadOfServers(t *testing.T) {
 	t.Parallel()
 	external := natsServer(t, func(o *server.Options) { o.MaxPayload = 64 << 10 })
-	log := new(pealdtest.Log)
+	log := new(testbed.Log)
 	m := start(t, cluster.Config{
 		Name: "test", Replicas: 1, External: &cluster.External{URL: external.ClientURL()}, Logger: loggingTo(log),
 	})
@@ -205,7 +205,7 @@ func TestReasonWithoutEventLog(t *testing.T) {
 	external := natsServer(t)
 	awaitReason(start(t, cluster.Config{Name: "test", External: &cluster.External{URL: external.ClientURL()}, Logger: logger(t)}),
 		"replicas > 1 not supported")
-	log, denied := new(pealdtest.Log), limitedServer(t, "test.>", "_INBOX.>", "$JS.API.STREAM.INFO.test")
+	log, denied := new(testbed.Log), limitedServer(t, "test.>", "_INBOX.>", "$JS.API.STREAM.INFO.test")
 	awaitReason(start(t, cluster.Config{Name: "test", Replicas: 1, External: denied, Logger: loggingTo(log)}),
 		"permission denied", "$JS.API.STREAM.CREATE.test")
 	if lines := log.With("level=WARN", "permission denied", "$JS.API.STREAM.CREATE.test"); len(lines) != 1 {

@@ -18,10 +18,10 @@ import (
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
 	"github.com/peald/peald/internal/eventstream"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbed.LeftByNATS()...) }
 
 // patience is the timeout for conditions that should be met soon. A NATS election
 // takes up to 9 s, and longer on a busy machine.
@@ -56,7 +56,7 @@ func brokerConfig() broker.Config {
 // configs returns the configurations of a cluster of n nodes.
 func configs(tb testing.TB, n int) (cfgs []cluster.Config) {
 	tb.Helper()
-	dir, addrs := tb.TempDir(), pealdtest.FreeAddrs(tb, n)
+	dir, addrs := tb.TempDir(), testbed.FreeAddrs(tb, n)
 	if n == 1 {
 		addrs = []string{""}
 	}
@@ -154,7 +154,7 @@ func serving(tb testing.TB, members ...*member) {
 
 func eventually(tb testing.TB, ok func() bool, what func() string) {
 	tb.Helper()
-	if !pealdtest.Eventually(patience, ok) {
+	if !testbed.Eventually(patience, ok) {
 		tb.Fatal(what())
 	}
 }
@@ -224,7 +224,7 @@ func (m *member) connect(tb testing.TB, sub broker.Subscription) *client {
 	}
 	// Like a browser, it tries again if the node stops serving in between.
 	var err error
-	pealdtest.Eventually(time.Minute, func() bool {
+	testbed.Eventually(time.Minute, func() bool {
 		if err = m.broker.Await(context.Background(), sub.LastEventID); err == nil {
 			err = m.broker.NewStream(sub).Start(c, broker.Opening{})
 		}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // joining returns the configuration of a node that joins a cluster with a new
@@ -20,7 +20,7 @@ import (
 func joining(tb testing.TB, cfg cluster.Config) cluster.Config {
 	tb.Helper()
 	embedded := *cfg.Embedded
-	embedded.Dir, embedded.Addr = tb.TempDir(), pealdtest.FreeAddrs(tb, 1)[0]
+	embedded.Dir, embedded.Addr = tb.TempDir(), testbed.FreeAddrs(tb, 1)[0]
 	cfg.Embedded, cfg.Logger = &embedded, logger(tb).With("node", "new")
 	return cfg
 }

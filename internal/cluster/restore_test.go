@@ -8,7 +8,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestAllNodesLoseEntries makes all nodes of a cluster lose entries that they had
@@ -147,7 +147,7 @@ func (m *member) rejects(t *testing.T, id string) {
 	var got []string
 	eventually(t, func() bool {
 		c := m.connect(t, broker.Subscription{LastEventID: id})
-		pealdtest.Eventually(time.Second, func() bool {
+		testbed.Eventually(time.Second, func() bool {
 			got = c.data()
 			return len(got) > 0
 		})

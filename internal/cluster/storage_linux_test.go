@@ -12,7 +12,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/cluster"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // fill fills a small disk, until free is called.
@@ -94,8 +94,8 @@ func (a *acknowledged) fillUp(t *testing.T, m *member, dir string) {
 // without a restart.
 func TestFullDisk(t *testing.T) {
 	t.Parallel()
-	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
-	dir := pealdtest.SmallDisk(t, "1m")
+	cfg, log := configs(t, 1)[0], new(testbed.Log)
+	dir := testbed.SmallDisk(t, "1m")
 	cfg.Embedded.Dir, cfg.Logger = dir, loggingTo(log)
 	m := start(t, cfg)
 	serving(t, m)
@@ -107,7 +107,7 @@ func TestFullDisk(t *testing.T) {
 		if lines := log.With("level=ERROR"); len(lines) != round+1 || !strings.Contains(lines[round], "event log cannot be written") {
 			t.Errorf("want one error per round, got\n%s", strings.Join(lines, ""))
 		}
-		pealdtest.ResizeDisk(t, dir, size)
+		testbed.ResizeDisk(t, dir, size)
 		serving(t, m)
 		must(t, all.publish(t, m, "there is space"))
 		if lines := log.With("level=INFO", "event log can be written again"); len(lines) != round+1 {
@@ -136,7 +136,7 @@ func TestStartOnFullDisk(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			cfg := configs(t, 1)[0]
-			dir := pealdtest.SmallDisk(t, "4m")
+			dir := testbed.SmallDisk(t, "4m")
 			cfg.Embedded.Dir = dir
 			m := start(t, cfg)
 			serving(t, m)
@@ -182,7 +182,7 @@ func TestUnwritableDisk(t *testing.T) {
 	t.Run("read-only", func(t *testing.T) {
 		t.Parallel()
 		cfg := configs(t, 1)[0]
-		cfg.Embedded.Dir = pealdtest.SmallDisk(t, "4m")
+		cfg.Embedded.Dir = testbed.SmallDisk(t, "4m")
 		m := start(t, cfg)
 		serving(t, m)
 		m.publish(t, toAll("one"))
@@ -194,7 +194,7 @@ func TestUnwritableDisk(t *testing.T) {
 	t.Run("full", func(t *testing.T) {
 		t.Parallel()
 		cfg := configs(t, 1)[0]
-		cfg.Embedded.Dir = pealdtest.SmallDisk(t, "1m")
+		cfg.Embedded.Dir = testbed.SmallDisk(t, "1m")
 		fill(t, cfg.Embedded.Dir)
 		fails(t, cfg)
 	})
@@ -204,7 +204,7 @@ func TestUnwritableDisk(t *testing.T) {
 // the event log. The node must accept nothing until it can.
 func TestPositionNotRecorded(t *testing.T) {
 	t.Parallel()
-	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
+	cfg, log := configs(t, 1)[0], new(testbed.Log)
 	cfg.Logger = loggingTo(log)
 	m := start(t, cfg)
 	serving(t, m)
@@ -239,7 +239,7 @@ func TestPositionNotRecorded(t *testing.T) {
 // after some errors.
 func TestJetStreamIsRestarted(t *testing.T) {
 	t.Parallel()
-	cfg, log := configs(t, 1)[0], new(pealdtest.Log)
+	cfg, log := configs(t, 1)[0], new(testbed.Log)
 	cfg.Logger = loggingTo(log)
 	m := start(t, cfg)
 	serving(t, m)
@@ -261,7 +261,7 @@ func TestJetStreamIsRestarted(t *testing.T) {
 func TestExpiryOnFullDisk(t *testing.T) {
 	t.Parallel()
 	cfg := configs(t, 1)[0]
-	cfg.MaxAge, cfg.Embedded.Dir = 5*time.Second, pealdtest.SmallDisk(t, "1m")
+	cfg.MaxAge, cfg.Embedded.Dir = 5*time.Second, testbed.SmallDisk(t, "1m")
 	m := start(t, cfg)
 	serving(t, m)
 	var all acknowledged

@@ -8,11 +8,11 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/cluster"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // loggingTo returns a logger that logs everything to log.
-func loggingTo(log *pealdtest.Log) *slog.Logger {
+func loggingTo(log *testbed.Log) *slog.Logger {
 	return slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
@@ -32,7 +32,7 @@ func TestDifferentSecrets(t *testing.T) {
 func testDifferentSecrets(t *testing.T, secret string) {
 	t.Helper()
 	cfgs := configs(t, 2)
-	logs := []*pealdtest.Log{new(pealdtest.Log), new(pealdtest.Log)}
+	logs := []*testbed.Log{new(testbed.Log), new(testbed.Log)}
 	cfgs[1].Embedded.Secret = secret
 	var members []*member
 	for i, cfg := range cfgs {
@@ -69,7 +69,7 @@ func testDifferentSecrets(t *testing.T, secret string) {
 
 func TestProblemsAreLoggedOnce(t *testing.T) {
 	t.Parallel()
-	log := new(pealdtest.Log)
+	log := new(testbed.Log)
 	n := cluster.Idle(cluster.Config{Logger: loggingTo(log)})
 	three := []cluster.Member{{Name: "a", Leader: true}, {Name: "b"}, {Name: "c"}}
 	two := []cluster.Member{{Name: "a", Leader: true}, {Name: "b"}, {Name: "c", Silent: time.Hour}}

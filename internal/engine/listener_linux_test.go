@@ -16,7 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/peald/peald/internal/engine"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -235,7 +235,7 @@ func TestUnfinishedHandshakes(t *testing.T) {
 		if got := s.exchange(t, 1, part); fmt.Sprint(got) != "[unexpected EOF]" {
 			t.Errorf("after %q got %q, want the end of the connection", part, got)
 		}
-		if !pealdtest.Eventually(time.Minute, func() bool { return s.silent.Load() == int64(i+1) }) {
+		if !testbed.Eventually(time.Minute, func() bool { return s.silent.Load() == int64(i+1) }) {
 			t.Errorf("%d connections without a request, want %d", s.silent.Load(), i+1)
 		}
 	}

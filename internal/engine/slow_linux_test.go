@@ -20,7 +20,7 @@ import (
 
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/engine"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // slowServer serves streams with small socket buffers.
@@ -124,7 +124,7 @@ func (s *slowServer) dropped() int64 {
 func TestDropsAtRecordBoundaries(t *testing.T) {
 	t.Parallel()
 
-	cert := pealdtest.NewCertificate(t)
+	cert := testbed.NewCertificate(t)
 	pair, err := tls.LoadX509KeyPair(cert.CertFile, cert.KeyFile)
 	if err != nil {
 		t.Fatal(err)
@@ -174,7 +174,7 @@ func (s *slowServer) testDrops(t *testing.T, cfg *tls.Config, padding int) {
 		t.Fatal(err)
 	}
 
-	if !pealdtest.Eventually(time.Minute, func() bool { return s.broker.Stats().Resumes.Replayed == int64(padding)+1 }) {
+	if !testbed.Eventually(time.Minute, func() bool { return s.broker.Stats().Resumes.Replayed == int64(padding)+1 }) {
 		t.Fatal("the stream didn't resume")
 	}
 

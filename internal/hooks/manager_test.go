@@ -14,12 +14,12 @@ import (
 
 	"github.com/peald/peald/internal/hooks"
 	"github.com/peald/peald/internal/hooktest"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func TestOutageIsLoggedOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log pealdtest.Log
+		var log testbed.Log
 		r := hooktest.NewReceiver(0)
 		var down atomic.Bool
 		w := newTruth()

@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/peald/peald/internal/jsclient"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // maxCompressed is the maximum size of the compressed module, in bytes.
@@ -18,8 +18,8 @@ const maxCompressed = 12 << 10
 func run(t *testing.T, script string) []byte {
 	t.Helper()
 
-	command := exec.CommandContext(t.Context(), pealdtest.Program(t, "node"), filepath.Join("scripts", script))
-	command.Dir = pealdtest.JavaScriptClient(t)
+	command := exec.CommandContext(t.Context(), testbed.Program(t, "node"), filepath.Join("scripts", script))
+	command.Dir = testbed.JavaScriptClient(t)
 
 	var stderr bytes.Buffer
 	command.Stderr = &stderr

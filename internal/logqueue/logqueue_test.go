@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/logqueue"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // patience is the time limit for operations that usually take milliseconds.
@@ -36,14 +36,14 @@ func start(t *testing.T, w io.Writer) *logqueue.Queue {
 func await(t *testing.T, what string, is func() bool) {
 	t.Helper()
 
-	if !pealdtest.Eventually(patience, is) {
+	if !testbed.Eventually(patience, is) {
 		t.Fatalf("timeout waiting for %s", what)
 	}
 }
 
 // valve is a file whose writes block while it is shut, and fail with err if set.
 type valve struct {
-	pealdtest.Log
+	testbed.Log
 
 	mu       sync.Mutex
 	blocked  bool // a Write is blocked

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/peald/peald/internal/buildinfo"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // Test writes a page for root and for each of its subcommands into a folder, and
@@ -47,7 +47,7 @@ func Test(t *testing.T, root *cobra.Command, folder string) {
 		t.Fatalf("%d pages (%v) for a command with %d subcommands", len(pages), err, len(root.Commands()))
 	}
 
-	reader := pealdtest.Program(t, "mandoc")
+	reader := testbed.Program(t, "mandoc")
 
 	lint := exec.CommandContext(t.Context(), reader, append([]string{"-T", "lint", "-W", "error"}, pages...)...) //nolint:gosec // a folder of the test
 	if out, err := lint.CombinedOutput(); err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // Secret is the auth.jwt.hmac_secret of the daemons.
@@ -234,7 +235,7 @@ func OnSocketFile(path string) func(*daemon.Config) {
 }
 
 // OverTLS returns a change that makes the listener for streams use TLS.
-func OverTLS(c Certificate) func(*daemon.Config) {
+func OverTLS(c testbed.Certificate) func(*daemon.Config) {
 	return func(cfg *daemon.Config) {
 		cfg.SSE.TLS = daemon.TLS{CertFile: c.CertFile, KeyFile: c.KeyFile}
 	}

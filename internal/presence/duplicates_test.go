@@ -6,14 +6,14 @@ import (
 	"testing"
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestTwoNodesWithTheSameName runs two nodes under one name, as on two copies of a
 // directory. A node that is restarted after being killed isn't a duplicate.
 func TestTwoNodesWithTheSameName(t *testing.T) {
 	t.Parallel()
-	s, log := startNATS(t), new(pealdtest.Log)
+	s, log := startNATS(t), new(testbed.Log)
 	a := joinLogging(t, s, "a", nameHandler{name: "a"}, slog.New(slog.NewTextHandler(log, nil)))
 	killed := join(t, s, "c", nameHandler{name: "c"})
 	joined(t, a, killed)

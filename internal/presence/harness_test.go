@@ -17,8 +17,8 @@ import (
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/broker"
 	"github.com/peald/peald/internal/node"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/presence"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -171,7 +171,7 @@ func (m *member) connect(tb tester, user string, topics ...string) (hangUp func(
 
 func eventually(tb tester, ok func() bool, what string, args ...any) {
 	tb.Helper()
-	if !pealdtest.Eventually(patience, ok) {
+	if !testbed.Eventually(patience, ok) {
 		tb.Fatalf(what, args...)
 	}
 }

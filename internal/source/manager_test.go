@@ -12,8 +12,8 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // flaky is a [source.Publisher] that is unavailable at times.
@@ -247,7 +247,7 @@ func TestNotReady(t *testing.T) {
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log pealdtest.Log
+		var log testbed.Log
 		var starts []time.Time
 		run := func(context.Context, *source.Sink) error {
 			if starts = append(starts, time.Now()); len(starts)%2 == 0 {
@@ -355,7 +355,7 @@ func TestReload(t *testing.T) {
 func TestRejectedRecordsInLog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log pealdtest.Log
+		var log testbed.Log
 		run := func(ctx context.Context, sink *source.Sink) error {
 			bad := make([]source.Record, 1000)
 			for i := range bad {

@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // nodePatience is the time limit for operations that take moments on an idle machine.
@@ -94,7 +94,7 @@ func (p *Publisher) Data() []string {
 func (p *Publisher) WaitFor(tb testing.TB, n int) {
 	tb.Helper()
 
-	enough := pealdtest.Eventually(nodePatience, func() bool { return len(p.Messages()) >= n })
+	enough := testbed.Eventually(nodePatience, func() bool { return len(p.Messages()) >= n })
 	if got := len(p.Messages()); !enough || got > n {
 		tb.Fatalf("%d messages are published, want %d", got, n)
 	}
@@ -138,7 +138,7 @@ type Node struct {
 	*source.Manager
 
 	// Log has what the source has logged, including debug messages.
-	Log *pealdtest.Log
+	Log *testbed.Log
 
 	stop context.CancelFunc
 	done chan struct{}
@@ -152,7 +152,7 @@ func Start(tb testing.TB, name string, p source.Publisher, s source.Source) *Nod
 		tb.Fatal(err)
 	}
 
-	log := new(pealdtest.Log)
+	log := new(testbed.Log)
 	handler := slog.NewTextHandler(io.MultiWriter(log, tb.Output()), &slog.HandlerOptions{Level: slog.LevelDebug})
 	ctx, stop := context.WithCancel(context.WithoutCancel(tb.Context()))
 	n := &Node{
@@ -190,7 +190,7 @@ func (n *Node) Status() source.Status {
 func (n *Node) WaitForState(tb testing.TB, state source.State) {
 	tb.Helper()
 
-	if !pealdtest.Eventually(nodePatience, func() bool { return n.Status().State == state }) {
+	if !testbed.Eventually(nodePatience, func() bool { return n.Status().State == state }) {
 		tb.Fatalf("the source is %s, want %s; its last error: %s", n.Status().State, state, n.Status().LastError)
 	}
 }
@@ -199,7 +199,7 @@ func (n *Node) WaitForState(tb testing.TB, state source.State) {
 func (n *Node) WaitForLag(tb testing.TB, records int64) {
 	tb.Helper()
 
-	if !pealdtest.Eventually(nodePatience, func() bool { return n.Status().Lag.Records == records }) {
+	if !testbed.Eventually(nodePatience, func() bool { return n.Status().Lag.Records == records }) {
 		tb.Fatalf("the source has a lag of %d records, want %d", n.Status().Lag.Records, records)
 	}
 }
@@ -208,7 +208,7 @@ func (n *Node) WaitForLag(tb testing.TB, records int64) {
 func (n *Node) WaitForError(tb testing.TB, parts ...string) {
 	tb.Helper()
 
-	if !pealdtest.Eventually(nodePatience, func() bool {
+	if !testbed.Eventually(nodePatience, func() bool {
 		last := n.Status().LastError
 		return last != "" && !slices.ContainsFunc(parts, func(part string) bool { return !strings.Contains(last, part) })
 	}) {

@@ -20,7 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // WithPassword is the only role that needs a password. Tests must create it.
@@ -38,7 +38,7 @@ type Postgres struct {
 	program    string
 	dir        string
 	credential *syscall.Credential // nil to run as the current user
-	log        pealdtest.Log
+	log        testbed.Log
 	cmd        *exec.Cmd
 	exited     chan struct{}
 }
@@ -48,7 +48,7 @@ type Postgres struct {
 func StartPostgres(tb testing.TB) *Postgres {
 	tb.Helper()
 
-	addr, err := pealdtest.FreeAddr()
+	addr, err := testbed.FreeAddr()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -87,7 +87,7 @@ func findServer(tb testing.TB) string {
 		return found[0]
 	}
 
-	path := pealdtest.Program(tb, "postgres")
+	path := testbed.Program(tb, "postgres")
 	if resolved, err := filepath.EvalSymlinks(path); err == nil {
 		return resolved
 	}
@@ -121,7 +121,7 @@ func unprivileged(tb testing.TB) *syscall.Credential {
 			return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 		}
 	}
-	pealdtest.Missingf(tb, "there is no unprivileged user to run PostgreSQL")
+	testbed.Missingf(tb, "there is no unprivileged user to run PostgreSQL")
 
 	return nil
 }
@@ -182,7 +182,7 @@ func (p *Postgres) Start(tb testing.TB) {
 	}
 
 	// After a kill, the server doesn't start before the last of its processes has ended.
-	started := pealdtest.Eventually(patience, func() bool {
+	started := testbed.Eventually(patience, func() bool {
 		if p.cmd != nil {
 			select {
 			case <-p.exited:

@@ -14,7 +14,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // Servers that a test's program can run as, in processes of their own, so that they can be
@@ -108,7 +108,7 @@ type Process struct {
 
 	server string
 	dir    string
-	log    pealdtest.Log
+	log    testbed.Log
 	cmd    *exec.Cmd
 }
 
@@ -117,7 +117,7 @@ type Process struct {
 func StartProcess(tb testing.TB, server string) *Process {
 	tb.Helper()
 
-	addr, err := pealdtest.FreeAddr()
+	addr, err := testbed.FreeAddr()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func (p *Process) Start(tb testing.TB) {
 	}
 
 	dialer := net.Dialer{Timeout: time.Second}
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		conn, err := dialer.DialContext(tb.Context(), "tcp", p.Addr)
 		if err != nil {
 			return false

@@ -13,7 +13,7 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // Redis is a Redis server on a loopback address. It stores everything on disk before it
@@ -26,7 +26,7 @@ type Redis struct {
 
 	program string
 	args    []string
-	log     pealdtest.Log
+	log     testbed.Log
 	cmd     *exec.Cmd
 }
 
@@ -45,7 +45,7 @@ func StartRedis(tb testing.TB, args ...string) *Redis {
 func NewRedis(tb testing.TB, args ...string) *Redis {
 	tb.Helper()
 
-	addr := pealdtest.FreeAddrs(tb, 1)[0]
+	addr := testbed.FreeAddrs(tb, 1)[0]
 	_, port, _ := net.SplitHostPort(addr)
 
 	return newRedis(tb, addr, append([]string{
@@ -58,7 +58,7 @@ func NewRedis(tb testing.TB, args ...string) *Redis {
 func StartSentinel(tb testing.TB, master *Redis) *Redis {
 	tb.Helper()
 
-	addr := pealdtest.FreeAddrs(tb, 1)[0]
+	addr := testbed.FreeAddrs(tb, 1)[0]
 	_, port, _ := net.SplitHostPort(addr)
 	host, masterPort, _ := net.SplitHostPort(master.Addr)
 
@@ -82,7 +82,7 @@ func newRedis(tb testing.TB, addr string, args []string) *Redis {
 	// The library would write lines of its own to stderr.
 	logging.Disable()
 
-	r := &Redis{Addr: addr, program: pealdtest.Program(tb, "redis-server"), args: args}
+	r := &Redis{Addr: addr, program: testbed.Program(tb, "redis-server"), args: args}
 	tb.Cleanup(func() {
 		r.Kill()
 		if tb.Failed() {
@@ -108,7 +108,7 @@ func (r *Redis) Start(tb testing.TB) {
 	client := r.NewClient()
 	defer func() { _ = client.Close() }()
 
-	if !pealdtest.Eventually(patience, func() bool { return client.Ping(tb.Context()).Err() == nil }) {
+	if !testbed.Eventually(patience, func() bool { return client.Ping(tb.Context()).Err() == nil }) {
 		tb.Fatalf("Redis doesn't accept connections after %s", patience)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
@@ -33,7 +34,7 @@ func (k *clientKeys) Write(line []byte) (int, error) {
 
 // dialDaemon performs a handshake with a daemon and returns the client's side. Its
 // layer may send what crypto/tls wouldn't.
-func dialDaemon(t *testing.T, d *pealdtest.Daemon, certificate pealdtest.Certificate, protocol string) *peers {
+func dialDaemon(t *testing.T, d *pealdtest.Daemon, certificate testbed.Certificate, protocol string) *peers {
 	t.Helper()
 
 	conn, err := net.Dial("tcp", d.SSE)
@@ -112,7 +113,7 @@ func floods(t *testing.T) map[string]struct {
 // instead of a request, and during streams. It must answer with an alert, close
 // the connection, count it, and go on with other streams.
 func TestDaemonClosesFloods(t *testing.T) {
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	d := pealdtest.Start(t, pealdtest.OverTLS(certificate))
 	other := openStream(t, d, certificate)
 
@@ -192,7 +193,7 @@ func http2Request(t *testing.T) string {
 }
 
 // openStream opens a stream over HTTP/2.
-func openStream(t *testing.T, d *pealdtest.Daemon, certificate pealdtest.Certificate) *bufio.Reader {
+func openStream(t *testing.T, d *pealdtest.Daemon, certificate testbed.Certificate) *bufio.Reader {
 	t.Helper()
 
 	transport := &http.Transport{TLSClientConfig: certificate.Client(), ForceAttemptHTTP2: true}
@@ -218,7 +219,7 @@ func wantClosed(t *testing.T, d *pealdtest.Daemon, n int) {
 		fmt.Sprintf("\npeald_refused_total{reason=\"no_request\"} %d\n", 2*n),
 		fmt.Sprintf("\npeald_disconnects_total{reason=\"hung_up\"} %d\n", 2*n),
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool {
+	if !testbed.Eventually(time.Minute, func() bool {
 		resp, err := http.Get(d.URL("/metrics"))
 		if err != nil {
 			t.Fatal(err)

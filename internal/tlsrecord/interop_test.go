@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
@@ -27,7 +27,7 @@ const programTimeout = time.Minute
 func serve(t *testing.T, handle func(*tlsrecord.Conn)) (address, certFile string) {
 	t.Helper()
 
-	files := pealdtest.NewCertificate(t)
+	files := testbed.NewCertificate(t)
 
 	certificate, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *client) want(t *testing.T, parts ...string) {
 
 // TestOpenSSL resumes sessions and updates keys with OpenSSL's s_client.
 func TestOpenSSL(t *testing.T) {
-	openssl := pealdtest.Program(t, "openssl")
+	openssl := testbed.Program(t, "openssl")
 	address, certFile := serve(t, func(c *tlsrecord.Conn) { io.Copy(c, c) })
 
 	for _, suite := range allSuites() {
@@ -220,7 +220,7 @@ func useOpenSSL(t *testing.T, c *client) {
 
 // TestCurl sends and receives bodies of several records with curl.
 func TestCurl(t *testing.T) {
-	curl := pealdtest.Program(t, "curl")
+	curl := testbed.Program(t, "curl")
 
 	address, certFile := serve(t, func(c *tlsrecord.Conn) {
 		conns := make(chan net.Conn, 1)

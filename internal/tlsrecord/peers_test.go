@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/peald/peald/internal/pealdtest"
+	"github.com/peald/peald/internal/testbed"
 	"github.com/peald/peald/internal/tlsrecord"
 )
 
@@ -20,7 +20,7 @@ const handshakeTimeout = 30 * time.Second
 func configs(tb testing.TB) (server, client *tls.Config) {
 	tb.Helper()
 
-	files := pealdtest.NewCertificate(tb)
+	files := testbed.NewCertificate(tb)
 
 	certificate, err := tls.LoadX509KeyPair(files.CertFile, files.KeyFile)
 	if err != nil {

@@ -10,10 +10,10 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const password = "a-secret-password"
@@ -47,7 +47,7 @@ func TestFailuresAreNamed(t *testing.T) {
 	if _, err := js.CreatePushConsumer(t.Context(), stream, natsjs.ConsumerConfig{Durable: "push", DeliverSubject: "here"}); err != nil {
 		t.Fatal(err)
 	}
-	closed, err := pealdtest.FreeAddr()
+	closed, err := testbed.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestServerWithoutJetStream(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	certificate, other := pealdtest.NewCertificate(t), pealdtest.NewCertificate(t)
+	certificate, other := testbed.NewCertificate(t), testbed.NewCertificate(t)
 	s := startServer(t, func(o *server.Options) {
 		config, err := server.GenTLSConfig(&server.TLSConfigOpts{CertFile: certificate.CertFile, KeyFile: certificate.KeyFile, CaFile: other.CertFile, Verify: true})
 		if err != nil {

@@ -13,9 +13,9 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -24,7 +24,7 @@ const (
 	patience = time.Minute
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, pealdtest.LeftByNATS()...) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testbed.LeftByNATS()...) }
 
 // startServer starts a NATS server with JetStream. It is stopped after the test.
 func startServer(t *testing.T, changes ...func(*server.Options)) *server.Server {
@@ -155,7 +155,7 @@ func waitUntilAcknowledged(t *testing.T, js natsjs.JetStream) {
 	t.Helper()
 
 	var last *natsjs.ConsumerInfo
-	if !pealdtest.Eventually(patience, func() bool {
+	if !testbed.Eventually(patience, func() bool {
 		last = info(t, js)
 		return last.NumPending == 0 && last.NumAckPending == 0
 	}) {

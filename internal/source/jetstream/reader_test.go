@@ -11,10 +11,10 @@ import (
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/jetstream"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 func TestReadsMessages(t *testing.T) {
@@ -149,7 +149,7 @@ func TestConnectionsAreCut(t *testing.T) {
 	for i := range 30 {
 		before := len(p.Messages())
 		publishNumbered(t, js, 10, 20*i, 20, want)
-		if i%3 == 0 && !pealdtest.Eventually(patience, func() bool { return len(p.Messages()) > before }) {
+		if i%3 == 0 && !testbed.Eventually(patience, func() bool { return len(p.Messages()) > before }) {
 			t.Fatalf("nothing is published after %d messages", before)
 		}
 		cut := proxies[rand.IntN(2)]
@@ -221,7 +221,7 @@ func TestReportsLagWhileItWaits(t *testing.T) {
 	n := sourcetest.Start(t, "a", &p, from(s.ClientURL()))
 	n.WaitForState(t, source.StateWaiting)
 	n.WaitForLag(t, 100)
-	if !pealdtest.Eventually(patience, func() bool { return !n.Status().Lag.Since.IsZero() }) {
+	if !testbed.Eventually(patience, func() bool { return !n.Status().Lag.Since.IsZero() }) {
 		t.Fatal("the source doesn't report when the oldest message was written")
 	}
 	if since := n.Status().Lag.Since; since.Before(before) || since.After(time.Now()) {

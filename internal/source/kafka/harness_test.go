@@ -15,9 +15,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/kafka"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const (
@@ -102,7 +102,7 @@ func waitForCommit(t *testing.T, c *kfake.Cluster, n int64) {
 		}
 		return sum
 	}
-	if !pealdtest.Eventually(time.Minute, func() bool { return committed() == n }) {
+	if !testbed.Eventually(time.Minute, func() bool { return committed() == n }) {
 		t.Fatalf("the group has committed %d records, want %d", committed(), n)
 	}
 }

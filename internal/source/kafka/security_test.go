@@ -11,10 +11,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/plain"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/kafka"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 const password = "a-secret-password"
@@ -55,14 +55,14 @@ func TestAuthentication(t *testing.T) {
 
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	certificate := pealdtest.NewCertificate(t)
+	certificate := testbed.NewCertificate(t)
 	pair, err := tls.LoadX509KeyPair(certificate.CertFile, certificate.KeyFile)
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := startBrokers(t, kfake.SeedTopics(1, topic), kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}))
 	produce(t, producer(t, c, kgo.DialTLSConfig(certificate.Client())), &kgo.Record{Key: []byte("k"), Value: []byte("v")})
-	other := pealdtest.NewCertificate(t)
+	other := testbed.NewCertificate(t)
 	empty := t.TempDir() + "/empty.pem"
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -106,7 +106,7 @@ func TestFailuresAreNamed(t *testing.T) {
 		kfake.User("PLAIN", "no-topic", password, readGroup),
 	)
 	produce(t, producer(t, c, kgo.SASL(plain.Auth{User: "admin", Pass: "p"}.AsMechanism())), &kgo.Record{Key: []byte("k"), Value: []byte("v")})
-	closed, err := pealdtest.FreeAddr()
+	closed, err := testbed.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}

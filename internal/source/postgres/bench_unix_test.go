@@ -9,11 +9,11 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/source/postgres"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // BenchmarkReader measures how fast a reader publishes and deletes rows.
@@ -36,7 +36,7 @@ func BenchmarkReader(b *testing.B) {
 	b.ResetTimer()
 	var running sync.WaitGroup
 	running.Go(func() { manager.Run(ctx) })
-	if !pealdtest.Eventually(5*time.Minute, func() bool {
+	if !testbed.Eventually(5*time.Minute, func() bool {
 		all := manager.Statuses()
 		return len(all) == 1 && all[0].Published >= int64(b.N)
 	}) {

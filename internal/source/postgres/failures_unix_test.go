@@ -7,11 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/source/postgres"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // testStandby checks that only one reader is active, and that another one takes over.
@@ -21,7 +21,7 @@ func testStandby(t *testing.T, server *sourcetest.Postgres) {
 	conn, database := server.NewDatabase(t, schema(""))
 	cfg := postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	first, stop := run(t, to, cfg, source.Map{}, &log)
 	waitForState(t, first, source.StateActive)
@@ -45,7 +45,7 @@ func testUnavailable(t *testing.T, server *sourcetest.Postgres) {
 	t.Helper()
 
 	conn, database := server.NewDatabase(t, schema(""))
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{down: true}
 	manager, _ := run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	exec(t, conn, insert, "t", "one")
@@ -65,7 +65,7 @@ func testLostConnection(t *testing.T, server *sourcetest.Postgres) {
 
 	conn, database := server.NewDatabase(t, schema(""))
 	proxy := sourcetest.NewProxy(t, server.Addr)
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	manager, _ := run(t, to, postgres.Config{URL: sourcetest.PostgresURL(proxy.Addr, "postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	waitForState(t, manager, source.StateActive)
@@ -126,7 +126,7 @@ func testProblems(t *testing.T, server *sourcetest.Postgres) {
 				test.cfg.Table = outbox.DefaultTable
 			}
 
-			var log pealdtest.Log
+			var log testbed.Log
 			manager, stop := run(t, &recorder{}, test.cfg, test.m, &log)
 			waitForState(t, manager, source.StateFailed)
 			status := manager.Statuses()[0]
@@ -148,7 +148,7 @@ func TestRestartedServer(t *testing.T) {
 
 	server := sourcetest.StartPostgres(t)
 	conn, database := server.NewDatabase(t, schema(""))
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	exec(t, conn, insert, "t", "one")

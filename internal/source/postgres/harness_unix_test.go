@@ -14,10 +14,10 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/source/postgres"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // eventually is how long a test waits for what takes milliseconds on an idle machine.
@@ -80,13 +80,13 @@ func (r *recorder) data() (all []string) {
 func (r *recorder) waitFor(t *testing.T, want ...string) {
 	t.Helper()
 
-	if !pealdtest.Eventually(eventually, func() bool { return len(r.data()) >= len(want) }) || !slices.Equal(r.data(), want) {
+	if !testbed.Eventually(eventually, func() bool { return len(r.data()) >= len(want) }) || !slices.Equal(r.data(), want) {
 		t.Fatalf("published %.300q, want %.300q", r.data(), want)
 	}
 }
 
 // run reads a source until the test ends, or the returned function is called.
-func run(t *testing.T, to source.Publisher, cfg postgres.Config, m source.Map, log *pealdtest.Log) (manager *source.Manager, stop func()) {
+func run(t *testing.T, to source.Publisher, cfg postgres.Config, m source.Map, log *testbed.Log) (manager *source.Manager, stop func()) {
 	t.Helper()
 
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -116,7 +116,7 @@ func waitForState(t *testing.T, manager *source.Manager, state source.State) {
 	t.Helper()
 
 	var last source.Status
-	if !pealdtest.Eventually(eventually, func() bool {
+	if !testbed.Eventually(eventually, func() bool {
 		all := manager.Statuses()
 		if len(all) == 1 {
 			last = all[0]
@@ -172,7 +172,7 @@ func count(t *testing.T, conn *pgx.Conn, table string) (n int) {
 func waitUntilEmpty(t *testing.T, conn *pgx.Conn, table string) {
 	t.Helper()
 
-	if !pealdtest.Eventually(eventually, func() bool { return count(t, conn, table) == 0 }) {
+	if !testbed.Eventually(eventually, func() bool { return count(t, conn, table) == 0 }) {
 		t.Fatalf("%d rows are left in %s", count(t, conn, table), table)
 	}
 }

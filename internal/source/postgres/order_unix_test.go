@@ -13,11 +13,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/source/postgres"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // topicsInBuckets returns two topics in different buckets.
@@ -43,7 +43,7 @@ func testConcurrentTransactions(t *testing.T, server *sourcetest.Postgres) {
 	first, second := server.Connect(t, database), server.Connect(t, database)
 	a, b := topicsInBuckets(t, conn)
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	manager, _ := run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	waitForState(t, manager, source.StateActive)
@@ -76,7 +76,7 @@ func testPreparedTransactions(t *testing.T, server *sourcetest.Postgres) {
 	conn, database := server.NewDatabase(t, schema(""), "DROP TRIGGER peald_outbox_notify ON peald_outbox") // NOTIFY can't be prepared
 	a, b := topicsInBuckets(t, conn)
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	manager, _ := run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	waitForState(t, manager, source.StateActive)
@@ -99,7 +99,7 @@ func testManyWriters(t *testing.T, server *sourcetest.Postgres) {
 	const writers, transactions, topics = 8, 60, 3
 	conn, database := server.NewDatabase(t, schema(""))
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 
@@ -179,7 +179,7 @@ func testRowsWithoutTrigger(t *testing.T, server *sourcetest.Postgres) {
 	t.Helper()
 
 	conn, database := server.NewDatabase(t, schema(""))
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	for i := range 20 {

@@ -14,11 +14,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/peald/peald/internal/broker"
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/source/postgres"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // TestReader runs the tests that share a server.
@@ -58,7 +58,7 @@ func testColumns(t *testing.T, server *sourcetest.Postgres) {
 		(NULL, 'alice', false, NULL, 'to alice', NULL, NULL, NULL, false),
 		(NULL, NULL, true, NULL, 'to everyone', NULL, '1 day 2 hours', NULL, false)`)
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	manager, _ := run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	to.waitFor(t, `{"id":7}`, "to alice", "to everyone")
@@ -79,7 +79,7 @@ func testColumns(t *testing.T, server *sourcetest.Postgres) {
 	}
 
 	waitForState(t, manager, source.StateActive)
-	if !pealdtest.Eventually(eventually, func() bool { return manager.Statuses()[0].Lag.Records == 0 }) {
+	if !testbed.Eventually(eventually, func() bool { return manager.Statuses()[0].Lag.Records == 0 }) {
 		t.Errorf("status %+v, want no lag", manager.Statuses()[0])
 	}
 }
@@ -95,7 +95,7 @@ func testRejectedRows(t *testing.T, server *sourcetest.Postgres) {
 		conn, database := server.NewDatabase(t, schema("peald_rejected"))
 		exec(t, conn, rows)
 
-		var log pealdtest.Log
+		var log testbed.Log
 		to := &recorder{}
 		manager, stop := run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable, DeadLetter: deadLetter}, source.Map{}, &log)
 		to.waitFor(t, "one", "two", "three")
@@ -132,7 +132,7 @@ func testOwnTable(t *testing.T, server *sourcetest.Postgres) {
 		id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, aggregate text, number int, urgent boolean, payload jsonb)`)
 	exec(t, conn, `INSERT INTO "My App"."Events" (aggregate, number, urgent, payload) VALUES ('order', 7, true, '{"a": 1}'), ('order', 8, NULL, '[]')`)
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: "My App.Events"},
 		source.Map{Topic: "{column.aggregate}s.{column.number}", Data: "{column.payload}", Retain: "{column.urgent}",
@@ -162,7 +162,7 @@ func testPrivileges(t *testing.T, server *sourcetest.Postgres) {
 	exec(t, conn, insert, "a.*", "rejected")
 	exec(t, conn, "RESET ROLE")
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("a_reader", database), Table: outbox.DefaultTable, DeadLetter: "peald_rejected"}, source.Map{}, &log)
 	to.waitFor(t, "one")
@@ -180,7 +180,7 @@ func testLargeRows(t *testing.T, server *sourcetest.Postgres) {
 	exec(t, conn, `INSERT INTO peald_outbox (topic, data)
 		SELECT 't', CASE WHEN n % 250 = 0 THEN repeat('x', 1048576 - 4) ELSE '' END || lpad(n::text, 4, '0') FROM generate_series(1, 5000) AS n`)
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("postgres", database), Table: outbox.DefaultTable}, source.Map{}, &log)
 	waitUntilEmpty(t, conn, "peald_outbox")
@@ -211,14 +211,14 @@ func testDocs(t *testing.T, server *sourcetest.Postgres) {
 	exec(t, conn, blocks[0][1])
 	exec(t, conn, blocks[1][1])
 
-	var log pealdtest.Log
+	var log testbed.Log
 	to := &recorder{}
 	run(t, to, postgres.Config{URL: server.URL("peald", database), Table: outbox.DefaultTable, DeadLetter: "peald_rejected"}, source.Map{}, &log)
 	paid := `{"id":7,"state":"paid"}`
 	to.waitFor(t, paid)
 
 	exec(t, conn, "INSERT INTO peald_outbox (topic, data, ttl, retain) VALUES ('a.*', 'repeated', '1 hour', true)")
-	if !pealdtest.Eventually(eventually, func() bool { return count(t, conn, "peald_rejected") == 1 }) {
+	if !testbed.Eventually(eventually, func() bool { return count(t, conn, "peald_rejected") == 1 }) {
 		t.Fatal("no dead letter")
 	}
 	exec(t, conn, `UPDATE peald_rejected SET record = jsonb_set(record, '{topic}', '"a"')`)

@@ -5,10 +5,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/peald/peald/internal/pealdtest"
 	"github.com/peald/peald/internal/source"
 	"github.com/peald/peald/internal/source/redis"
 	"github.com/peald/peald/internal/sourcetest"
+	"github.com/peald/peald/internal/testbed"
 )
 
 // permissions are those that docs/sources.md lists.
@@ -55,7 +55,7 @@ func TestErrorsNameTheProblem(t *testing.T) {
 		"key":            {func(c *redis.Config) { c.URL = "redis://elsewhere:usersecret@" + s.Addr }, []string{`"events"`, "NOPERM"}},
 		"type":           {func(c *redis.Config) { c.URL, c.Streams = "redis://:adminsecret@"+s.Addr, []string{"text"} }, []string{`"text"`, "WRONGTYPE"}},
 		"database":       {func(c *redis.Config) { c.URL = "redis://:adminsecret@" + s.Addr + "/99" }, []string{"DB index"}},
-		"no server":      {func(c *redis.Config) { c.URL = "redis://:usersecret@" + pealdtest.FreeAddrs(t, 1)[0] }, []string{"connection refused"}},
+		"no server":      {func(c *redis.Config) { c.URL = "redis://:usersecret@" + testbed.FreeAddrs(t, 1)[0] }, []string{"connection refused"}},
 		"no TLS":         {func(c *redis.Config) { c.URL = "rediss://:adminsecret@" + s.Addr + "?read_timeout=1s" }, nil},
 		"no CA file":     {func(c *redis.Config) { c.TLS.CAFile = "/nowhere.pem" }, []string{"redis.tls.ca_file", "/nowhere.pem"}},
 		"no certificate": {func(c *redis.Config) { c.TLS.CertFile, c.TLS.KeyFile = "/nowhere.pem", "/nowhere.key" }, []string{"redis.tls.cert_file"}},
@@ -132,8 +132,8 @@ func TestDeadLetterStreamFails(t *testing.T) {
 func TestTLS(t *testing.T) {
 	t.Parallel()
 
-	certificate := pealdtest.NewCertificate(t)
-	addr := pealdtest.FreeAddrs(t, 1)[0]
+	certificate := testbed.NewCertificate(t)
+	addr := testbed.FreeAddrs(t, 1)[0]
 	s := sourcetest.StartRedis(t, "--tls-port", addr[strings.LastIndex(addr, ":")+1:], "--tls-auth-clients", "yes",
 		"--tls-cert-file", certificate.CertFile, "--tls-key-file", certificate.KeyFile, "--tls-ca-cert-file", certificate.CertFile)
 	addNumbered(t, s.Client(t), "events", 0, 10)

@@ -1,4 +1,4 @@
-package pealdtest
+package testbed
 
 import (
 	"crypto/ecdsa"
