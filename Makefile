@@ -121,6 +121,13 @@ soak: ## Connect and disconnect clients of all kinds for ten minutes (SOAK=10m),
 	SOAK=$(SOAK) $(GO) test -count=1 -timeout=0 -v -run='^Test(Browser|BrowserResumes|Console|DemoPage|JavaScriptTabs|OraclesAgree|PageSnippet|PageThatLoadsItsState|Page|Answer|Gaps|Forgotten)$$' ./e2e ./examples ./examples/llm
 	RUNS=1000 $(GO) test -count=1 -timeout=0 -v -run='^TestClient$$' ./internal/jsclient
 
+.PHONY: soak-matrix
+soak-matrix: ## Test what make test covers in part: plain use and older versions of client libraries, every browser and hop behind proxies, handovers with 300 streams, every transport of the load generator (about five minutes)
+	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -v -run='^TestClients$$' ./e2e/clients
+	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -v -run='^(TestBrowsers|TestHops)$$' ./e2e/proxies
+	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 -v -run='^TestHandOver$$' ./e2e/load
+	SOAK=$(SOAK) $(GO) test $(RACE) -count=1 ./internal/bench
+
 .PHONY: drain
 drain: ## Drain a daemon with 10,000 streams; check that they are closed at an even rate and complete
 	DRAIN=10000 $(GO) test -count=1 -v -run='^TestDrain$$' ./e2e/load

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	peald "github.com/peald/peald/daemon"
 	"github.com/peald/peald/internal/bench"
 	"github.com/peald/peald/internal/pealdtest"
 )
@@ -16,23 +17,23 @@ import (
 // TestBenchTrials runs the chaos and the resume trial against a daemon, first
 // without and then with lost messages.
 func TestBenchTrials(t *testing.T) {
-	d := pealdtest.Start(t)
+	d := pealdtest.Start(t, func(cfg *peald.Config) { cfg.History.MaxEvents = 1000 })
 	at := func(args ...string) []string {
 		return append([]string{"--addr", d.GRPC, "--output", "json", "bench", "--url", d.Events(t, "")}, args...)
 	}
 
-	r := pealctl(t, at("--chaos", "--clients", "50", "--rate", "300", "--duration", "2s", "--life", "300ms"))
+	r := pealctl(t, at("--chaos", "--clients", "20", "--rate", "100", "--duration", "1s", "--life", "200ms"))
 	var chaos bench.ChaosResult
 	if err := json.Unmarshal([]byte(r.stdout), &chaos); err != nil || r.status != 0 {
 		t.Fatalf("chaos: status %d, %v: %s%s", r.status, err, r.stdout, r.stderr)
 	}
-	if chaos.Cuts < 50 || chaos.Published != 600 || chaos.Received != chaos.Expected || chaos.Expected < 600 || chaos.Faults() != "" {
-		t.Errorf("chaos result %+v, want at least 50 cuts and no faults in 600 messages", chaos)
+	if chaos.Cuts < 20 || chaos.Published != 100 || chaos.Received != chaos.Expected || chaos.Expected < 50 || chaos.Faults() != "" {
+		t.Errorf("chaos result %+v, want at least 20 cuts and no faults in 100 messages", chaos)
 	}
 
 	for _, reader := range []string{"every_id", "dispatched_ids"} {
-		if got := chaos.Readers[reader]; got.Clients != 25 || got.Expected == 0 || got.Lost != 0 {
-			t.Errorf("chaos result for clients that keep %s: %+v, want 25 clients without losses", reader, got)
+		if got := chaos.Readers[reader]; got.Clients != 10 || got.Expected == 0 || got.Lost != 0 {
+			t.Errorf("chaos result for clients that keep %s: %+v, want 10 clients without losses", reader, got)
 		}
 	}
 
@@ -45,8 +46,8 @@ func TestBenchTrials(t *testing.T) {
 		t.Errorf("resume result %+v, want 50 messages and no faults", resume)
 	}
 
-	// This publishes more messages than the event history holds (10,000).
-	pealctl(t, at("--resume", "1100", "--clients", "10", "--users", "10")).wantFaults(t, "10 got a peald.reset", "history.max_events")
+	// This publishes more messages than the event history holds.
+	pealctl(t, at("--resume", "110", "--clients", "10", "--users", "10")).wantFaults(t, "10 got a peald.reset", "history.max_events")
 }
 
 // TestBenchChaosFindsLostMessages connects to the daemon through a proxy that
@@ -72,7 +73,7 @@ func TestBenchChaosFindsLostMessages(t *testing.T) {
 
 	t.Cleanup(proxy.Close)
 	url := strings.Replace(d.Events(t, ""), d.SSE, proxy.Listener.Addr().String(), 1)
-	pealctl(t, []string{"--addr", d.GRPC, "bench", "--chaos", "--url", url, "--clients", "20", "--rate", "300", "--duration", "2s", "--life", "200ms", "--patience", "500ms"}).
+	pealctl(t, []string{"--addr", d.GRPC, "bench", "--chaos", "--url", url, "--clients", "20", "--rate", "100", "--duration", "1s", "--life", "200ms", "--patience", "500ms"}).
 		wantFaults(t, "messages lost")
 }
 

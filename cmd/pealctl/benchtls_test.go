@@ -47,11 +47,11 @@ func TestBenchTransports(t *testing.T) {
 		"h2":  {"--addr", secure.GRPC, "--url", "https://" + secure.SSE + "/events", "--stream-ca-file", certificate.CertFile, "--http2"},
 	} {
 		for kind, args := range map[string][]string{
-			"measure":  {"--clients", "20", "--burst", "20"},
-			"poll":     {"--clients", "20", "--burst", "20", "--poll"},
-			"portable": {"--clients", "20", "--burst", "20", "--portable"},
-			"chaos":    {"--clients", "20", "--rate", "100", "--duration", "1s", "--life", "200ms", "--chaos"},
-			"resume":   {"--clients", "20", "--users", "5", "--resume", "3"},
+			"measure":  {"--clients", "10", "--burst", "10"},
+			"poll":     {"--clients", "10", "--burst", "10", "--poll"},
+			"portable": {"--clients", "10", "--burst", "10", "--portable"},
+			"chaos":    {"--clients", "10", "--rate", "50", "--duration", "1s", "--life", "200ms", "--chaos"},
+			"resume":   {"--clients", "10", "--users", "5", "--resume", "3"},
 		} {
 			if name == "h2c" && kind != "measure" && kind != "poll" || name == "TLS" && kind == "portable" {
 				continue // h2 has the same code with TLS, and takes as long

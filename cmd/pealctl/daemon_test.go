@@ -111,14 +111,14 @@ func TestInvalidFieldsAreNamed(t *testing.T) {
 func TestBenchOptions(t *testing.T) {
 	d := pealdtest.Start(t)
 	for name, args := range map[string][]string{
-		"rate":                           {"--clients", "200", "--rate", "50", "--duration", "500ms"},
-		"burst with slow streams":        {"--clients", "100", "--burst", "50", "--slow", "5"},
-		"users":                          {"--clients", "60", "--users", "20", "--burst", "100"},
-		"net/http":                       {"--clients", "50", "--burst", "20", "--portable"},
-		"large messages":                 {"--clients", "5", "--burst", "5", "--size", "1048576"},
-		"several source addresses":       {"--clients", "50", "--burst", "10", "--sources", "5"},
+		"rate":                           {"--clients", "50", "--rate", "50", "--duration", "200ms"},
+		"burst with slow streams":        {"--clients", "30", "--burst", "20", "--slow", "5"},
+		"users":                          {"--clients", "30", "--users", "10", "--burst", "50"},
+		"net/http":                       {"--clients", "20", "--burst", "10", "--portable"},
+		"large messages":                 {"--clients", "2", "--burst", "3", "--size", "1048576"},
+		"several source addresses":       {"--clients", "20", "--burst", "10", "--sources", "5"},
 		"one stream":                     {"--clients", "1", "--burst", "1"},
-		"small messages, opened at once": {"--clients", "300", "--at-once", "300", "--burst", "10", "--size", "48"},
+		"small messages, opened at once": {"--clients", "100", "--at-once", "100", "--burst", "10", "--size", "48"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := pealctl(t, append([]string{"--addr", d.GRPC, "bench", "--url", d.Events(t, ""), "--output", "json", "--patience", "2s"}, args...))

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -186,8 +185,8 @@ func TestDescriptorsReservedForControlPlane(t *testing.T) {
 
 	// A released slot is reused.
 	_ = held[0].Close()
-	for n := streams; n == streams; n = heldStreams(t, p.REST) {
-		runtime.Gosched()
+	if err := await("a released slot", func() bool { return heldStreams(t, p.REST) < streams }); err != nil {
+		t.Error(err)
 	}
 
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
@@ -234,7 +233,7 @@ func TestSecondSignalKills(t *testing.T) {
 	go func() { exited <- p.cmd.Wait() }()
 	// The daemon restores the default effect of signals a moment after the first
 	// one, so send it repeatedly.
-	again := time.NewTicker(time.Millisecond)
+	again := time.NewTicker(10 * time.Millisecond)
 	defer again.Stop()
 
 	late := time.After(patience)

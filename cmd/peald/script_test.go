@@ -27,11 +27,21 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"occupy":    occupy,
+			"run":       runHere,
 			"terminate": terminate,
 			"waitfile":  waitFile,
 			"waitfresh": waitFresh,
 		},
 	})
+}
+
+// runHere ARGUMENT... runs peald in the test's process, since a process for each command
+// line takes much CPU time. The command must not depend on the script's directory and
+// variables.
+func runHere(ts *testscript.TestScript, neg bool, args []string) {
+	if status := run(context.Background(), args, nil, ts.Stdout(), ts.Stderr()); (status != 0) != neg {
+		ts.Fatalf("peald exits with status %d", status)
+	}
 }
 
 // occupy VARIABLE listens on a free address until the end of the script, and sets
@@ -90,9 +100,10 @@ func awaitFile(path string) error {
 	})
 }
 
-// await polls until cond holds.
+// await polls until cond holds. Most conditions ask other processes, so it polls at a
+// moderate rate.
 func await(what string, cond func() bool) error {
-	tick := time.NewTicker(time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	late := time.After(patience)
 	for {

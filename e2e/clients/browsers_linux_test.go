@@ -73,6 +73,10 @@ func (b browser) visit(t *testing.T, streams []*held) {
 			}
 		}
 
+		if len(some) == 0 {
+			continue
+		}
+
 		browsertest.Start(t, b.kind).Open(t, servePage(t, some, advised))
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/peald/peald/daemon"
 	pealv1 "github.com/peald/peald/gen/peal/v1"
@@ -106,20 +107,32 @@ func (p *program) start(t *testing.T) {
 func (p *program) waitFor(t *testing.T, parts ...string) {
 	t.Helper()
 
-	if !testbed.Eventually(patience, func() bool {
-		rest := p.output.String()
-		for _, part := range parts {
-			_, after, found := strings.Cut(rest, part)
-			if !found {
-				return false
-			}
-			rest = after
+	// The output is long, so it isn't searched as often as by testbed.Eventually.
+	tick := time.NewTicker(30 * time.Millisecond)
+	defer tick.Stop()
+
+	late := time.Now().Add(patience)
+	for !p.hasPrinted(parts) {
+		if time.Now().After(late) {
+			text := p.output.String()
+			t.Fatalf("%s hasn't printed %.100q:\n%s", p.name, parts, text[:min(len(text), 4000)])
 		}
-		return true
-	}) {
-		text := p.output.String()
-		t.Fatalf("%s hasn't printed %.100q:\n%s", p.name, parts, text[:min(len(text), 4000)])
+		<-tick.C
 	}
+}
+
+// hasPrinted reports whether the program has printed parts, in this order.
+func (p *program) hasPrinted(parts []string) bool {
+	rest := p.output.String()
+	for _, part := range parts {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			return false
+		}
+		rest = after
+	}
+
+	return true
 }
 
 // waitForEnd waits until the program has exited without an error.

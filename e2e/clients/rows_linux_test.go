@@ -25,6 +25,7 @@ type candidate struct {
 
 	needs    []string // a command that succeeds if the client can run
 	optional bool     // may be missing in CI
+	older    bool     // runs only if whole returns true
 }
 
 // available returns the clients that can run on this machine, except browsers.
@@ -33,6 +34,10 @@ func available(t *testing.T) (clients []client) {
 
 	for _, c := range slices.Concat(nodeClients(t), pythonClients(t), goClients(t), otherClients(t)) {
 		if *only != "" && !slices.Contains(strings.Split(*only, ","), c.name) {
+			continue
+		}
+
+		if c.older && !whole() {
 			continue
 		}
 
@@ -67,7 +72,8 @@ func nodeClients(t *testing.T) (clients []candidate) {
 	}
 
 	for _, major := range []string{"2", "3", "4", "5"} {
-		add("eventsource-"+major, "npm `eventsource` "+major, "eventsource-"+major, "eventsource.mjs", "eventsource-"+major)
+		c := add("eventsource-"+major, "npm `eventsource` "+major, "eventsource-"+major, "eventsource.mjs", "eventsource-"+major)
+		c.older = major != "5"
 	}
 
 	add("eventsource-client", "npm `eventsource-client`", "eventsource-client", "eventsource-client.mjs")

@@ -47,7 +47,7 @@ func (w *clusterWorld) node(t *testing.T, leads bool) *clusterNode {
 func findNode(tb testing.TB, nodes []*clusterNode, leads bool) *clusterNode {
 	tb.Helper()
 	var found *clusterNode
-	if !testbed.Eventually(time.Minute, func() bool {
+	if !eventually(time.Minute, func() bool {
 		i := slices.IndexFunc(nodes, func(n *clusterNode) bool { return n.leads() == leads })
 		if i >= 0 {
 			found = nodes[i]

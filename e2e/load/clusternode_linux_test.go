@@ -108,7 +108,7 @@ func (n *clusterNode) restart(t *testing.T, sig syscall.Signal) {
 
 func (n *clusterNode) awaitReady(tb testing.TB) {
 	tb.Helper()
-	if !testbed.Eventually(time.Minute, n.ready) {
+	if !eventually(time.Minute, n.ready) {
 		tb.Fatal("a node is not ready after a minute")
 	}
 }
@@ -119,7 +119,23 @@ func (n *clusterNode) ready() bool {
 		return false
 	}
 	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.Copy(io.Discard, resp.Body) // so that the connection is used again
 	return resp.StatusCode == http.StatusOK
+}
+
+// eventually is like [testbed.Eventually] for conditions that take CPU time in other
+// processes: it checks only ten times a second.
+func eventually(timeout time.Duration, cond func() bool) bool {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+
+	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
+		if time.Now().After(deadline) {
+			return false
+		}
+	}
+
+	return true
 }
 
 // leads reports whether the node is the leader of the event log.

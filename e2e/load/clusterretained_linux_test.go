@@ -152,7 +152,7 @@ func (v *values) publish(of value, sender, number int) {
 			break
 		}
 
-		pause(context.Background(), 20*time.Millisecond)
+		pause(context.Background(), 100*time.Millisecond)
 	}
 
 	v.acked.Add(1)
@@ -280,7 +280,7 @@ func (v *values) check(t *testing.T) {
 		)
 
 		// A node applies messages a moment after another one has acknowledged them.
-		if !testbed.Eventually(time.Minute, func() bool {
+		if !eventually(time.Minute, func() bool {
 			got, err = v.list(t.Context(), node)
 
 			return err == nil && len(differences(got, want)) == 0

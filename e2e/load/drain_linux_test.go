@@ -24,11 +24,11 @@ import (
 )
 
 // TestDrain shuts down a daemon with many streams while messages are published.
-// Each stream must be closed after all of its events. By default there are 500
+// Each stream must be closed after all of its events. By default there are 150
 // streams. DRAIN=10000 uses that number and a drain timeout of five seconds, and
 // checks that streams are closed at an even rate, which requires an idle machine.
 func TestDrain(t *testing.T) {
-	streams, over, share := 500, 30*time.Second, 1.0
+	streams, over, share := 150, 30*time.Second, 1.0
 	if n, err := strconv.Atoi(os.Getenv("DRAIN")); err == nil {
 		streams, over, share = n, 5*time.Second, 0.25
 	}

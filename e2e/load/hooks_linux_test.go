@@ -19,7 +19,6 @@ import (
 
 	pealv1 "github.com/peald/peald/gen/peal/v1"
 	"github.com/peald/peald/internal/hooktest"
-	"github.com/peald/peald/internal/testbed"
 )
 
 // hookFaults fails a third of the requests to a receiver, half of them after the
@@ -53,10 +52,11 @@ func (f *hookFaults) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // of a webhook fails a third of the requests and is down for a while, and while the node
 // that sends is killed. In the end, the receiver must know exactly the users that
 // ListUsers lists, and it must never have got the events of a user out of order. HOOKS
-// sets the number of users; with 2000 or more, the test takes a minute and a half.
+// sets the number of users; with 2000 or more, the test takes a minute and a half. By
+// default, there are 20 for a few seconds.
 func TestHooksUnderLoad(t *testing.T) {
 	const delay = 2 * time.Second
-	users, duration, downFor := 60, 12*time.Second, 3*time.Second
+	users, duration, downFor := 20, 8*time.Second, 2*time.Second
 	if text := os.Getenv("HOOKS"); text != "" {
 		if _, err := fmt.Sscan(text, &users); err != nil || users < 1 {
 			t.Fatalf("HOOKS: invalid number %q", text)
@@ -86,8 +86,9 @@ func TestHooksUnderLoad(t *testing.T) {
 
 	want := crowd.settle()
 	var listed, got, faults []string
-	if !testbed.Eventually(2*time.Minute, func() bool {
-		listed = listUsers(t, nodes[0])
+	control := nodes[0].control(t)
+	if !eventually(2*time.Minute, func() bool {
+		listed = listUsers(t, control)
 		got, faults = f.receiver.Present()
 		return slices.Equal(listed, want) && slices.Equal(got, want)
 	}) {
@@ -111,7 +112,7 @@ func TestHooksUnderLoad(t *testing.T) {
 // hookSender returns the node that sends.
 func hookSender(t *testing.T, nodes []*clusterNode) (sender *clusterNode) {
 	t.Helper()
-	if !testbed.Eventually(time.Minute, func() bool {
+	if !eventually(time.Minute, func() bool {
 		for _, n := range nodes {
 			if n.sendsHooks() {
 				sender = n
@@ -134,10 +135,9 @@ func (n *clusterNode) sendsHooks() bool {
 
 // listUsers returns the users that are connected to any node, as the receiver names
 // them.
-func listUsers(t *testing.T, n *clusterNode) (users []string) {
+func listUsers(t *testing.T, control pealv1.ControlServiceClient) (users []string) {
 	t.Helper()
 	request := &pealv1.ListUsersRequest{PageSize: 1000}
-	control := n.control(t)
 	for {
 		reply, err := control.ListUsers(t.Context(), request)
 		if err != nil {

@@ -39,7 +39,7 @@ func newAttackSize() attackSize {
 		return attackSize{clients: 2000, duration: 10 * time.Second, connect: time.Second}
 	}
 
-	return attackSize{clients: 100, duration: time.Second, connect: 30 * time.Second}
+	return attackSize{clients: 40, duration: 400 * time.Millisecond, connect: 30 * time.Second}
 }
 
 // attack attacks a daemon over one connection until the connection is closed. The
@@ -96,7 +96,7 @@ func TestHostileClients(t *testing.T) {
 
 			worst, visits := time.Duration(0), 0
 
-			for ctx.Err() == nil {
+			for visits == 0 || ctx.Err() == nil {
 				took, err := visit(t.Context(), good, url, size.connect)
 				if err != nil {
 					t.Errorf("a well-behaved client: %v", err)
@@ -115,7 +115,7 @@ func TestHostileClients(t *testing.T) {
 			test.daemon.WaitForStreams(t, 0)
 			t.Logf("%d visits, the slowest took %s", visits, worst)
 
-			if visits == 0 || worst > size.connect {
+			if worst > size.connect {
 				t.Errorf("the slowest of %d visits took %s, want at most %s", visits, worst, size.connect)
 			}
 

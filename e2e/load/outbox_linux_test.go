@@ -15,27 +15,27 @@ import (
 
 	"github.com/peald/peald/internal/source/outbox"
 	"github.com/peald/peald/internal/sourcetest"
-	"github.com/peald/peald/internal/testbed"
 )
 
 // TestOutboxLosesNothing writes rows into an outbox, which a cluster publishes, while
 // nodes, the event log's leader and the database are killed and connections break. Each
 // client must receive all of its events exactly once and in order.
 //
-// SOAK_OUTBOX sets the number of rows. By default, the test is short.
+// SOAK_OUTBOX sets the number of rows. By default, the test is short: only a quarter of
+// the disruptions run, with ten clients.
 func TestOutboxLosesNothing(t *testing.T) {
 	t.Parallel()
 
 	rows, load, short := soakRecords(t, "SOAK_OUTBOX")
 	database := newOutbox(t)
-	source := &testedSource{name: "outbox", server: database.server}
+	source := &testedSource{name: "outbox", server: database.server, turn: 0}
 	nodes := source.startNodes(t, database.server.Addr, func(addr string) map[string]any {
 		return map[string]any{"postgres": map[string]any{"url": sourcetest.PostgresURL(addr, "postgres", database.name)}}
 	})
 	w := openClusterWorld(t, nodes, load)
 	pause := 5 * time.Millisecond
 	if short {
-		pause = 250 * time.Millisecond
+		pause = time.Second
 	}
 	writers := writeOutbox(w, database, rows, pause)
 
@@ -232,7 +232,7 @@ func (o *outboxWriters) finish(t *testing.T) {
 
 	conn := o.database.server.Connect(t, o.database.name)
 	var left int
-	if !testbed.Eventually(2*time.Minute, func() bool {
+	if !eventually(2*time.Minute, func() bool {
 		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM peald_outbox").Scan(&left); err != nil {
 			t.Fatal(err)
 		}

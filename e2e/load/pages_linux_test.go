@@ -31,10 +31,10 @@ type pagePlan struct {
 // must get every message after the position, once and in order, so that it misses
 // nothing that isn't part of its state.
 //
-// It takes a few seconds with 150 pages, or a fifth of the duration in SOAK with 10,000
+// It takes a few seconds with 50 pages, or a fifth of the duration in SOAK with 10,000
 // pages and 1,000 messages/s.
 func TestPages(t *testing.T) {
-	plan := pagePlan{pages: 150, topics: 20, rate: 200, pause: 300 * time.Millisecond, stay: 500 * time.Millisecond, duration: 2 * time.Second}
+	plan := pagePlan{pages: 50, topics: 20, rate: 100, pause: 300 * time.Millisecond, stay: 500 * time.Millisecond, duration: 2 * time.Second}
 
 	if text := os.Getenv("SOAK"); text != "" {
 		total, err := time.ParseDuration(text)
@@ -101,7 +101,7 @@ func (s *site) run(t *testing.T) {
 
 	endVisits()
 
-	testbed.Eventually(2*time.Minute, func() bool { return len(s.incomplete()) == 0 })
+	eventually(2*time.Minute, func() bool { return len(s.incomplete()) == 0 })
 
 	for _, p := range s.incomplete() {
 		s.faultf("%v got messages only up to %d", p, p.next)

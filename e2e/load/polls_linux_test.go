@@ -39,7 +39,7 @@ const (
 // memory than streams.
 func TestPolls(t *testing.T) {
 	// Handshakes take long with the race detector.
-	plain, overTLS := 500, 100
+	plain, overTLS := 200, 60
 
 	soaking := os.Getenv("SOAK") != ""
 	if soaking {
@@ -175,7 +175,7 @@ func (b broadcaster) await(t *testing.T, cfg bench.Config) {
 
 	var stats *pealv1.StatsResponse
 
-	if !testbed.Eventually(time.Minute, func() bool {
+	if !eventually(time.Minute, func() bool {
 		var err error
 		if stats, err = b.Stats(t.Context(), &pealv1.StatsRequest{}); err != nil {
 			t.Fatal(err)

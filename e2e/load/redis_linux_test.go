@@ -15,7 +15,7 @@ func TestRedisLosesNothing(t *testing.T) {
 	t.Parallel()
 
 	redis := sourcetest.StartRedis(t)
-	source := &testedSource{name: "redis", server: redis, suspend: 15 * time.Second}
+	source := &testedSource{name: "redis", server: redis, suspend: 15 * time.Second, turn: 3}
 	streams := []string{"events0", "events1"}
 	nodes := source.startNodes(t, redis.Addr, func(addr string) map[string]any {
 		return map[string]any{

@@ -135,13 +135,13 @@ func untilMark(tb testing.TB, body io.Reader, buf []byte, between func()) (event
 	return events
 }
 
-// TestQueueOfRetainedValues opens a stream with a pattern that matches 10,000 retained
-// values, 20 MB altogether. The client reads slowly, but gets all of them, and the
+// TestQueueOfRetainedValues opens a stream with a pattern that matches 3,000 retained
+// values, 6 MB altogether. The client reads slowly, but gets all of them, and the
 // daemon never queues more than broker.queue_bytes.
 func TestQueueOfRetainedValues(t *testing.T) {
 	t.Parallel()
 
-	const topics = 10_000
+	const topics = 3000
 
 	d, control := startWithValues(t, topics, 2000)
 

@@ -3,9 +3,6 @@ package load_test
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -15,7 +12,6 @@ import (
 	"time"
 
 	"github.com/peald/peald/internal/sourcetest"
-	"github.com/peald/peald/internal/testbed"
 )
 
 // testedSource is a source whose server and connections break, while the nodes of a
@@ -27,10 +23,13 @@ type testedSource struct {
 	// suspend, unless it is 0, is how long a node is suspended that reads. The group or the
 	// server replaces the node meanwhile, and the node publishes what it still has later.
 	suspend time.Duration
+	// turn selects the disruptions of a short test: every shortTurns-th, from this one.
+	turn int
 }
 
-// shortDisruptions limits the disruptions of a short test.
-const shortDisruptions = 3
+// shortTurns is the number of sources, which take turns in short tests. Together, they run
+// all disruptions.
+const shortTurns = 4
 
 // sourceServer is the server of a source.
 type sourceServer interface {
@@ -45,7 +44,7 @@ func soakRecords(t *testing.T, variable string) (records int64, load clusterLoad
 
 	text := os.Getenv(variable)
 	if text == "" {
-		return 600, clusterLoad{clients: 20}, true
+		return 200, clusterLoad{clients: 10}, true
 	}
 
 	records, err := strconv.ParseInt(text, 10, 64)
@@ -128,21 +127,27 @@ func (s *testedSource) disruptions(w *clusterWorld) []disruption {
 }
 
 // disrupt runs all disruptions one after another, and again until done returns true. In a
-// short test, it runs only some of them, chosen at random. It waits for recovered after
+// short test, it runs only those whose turn it is, once. It waits for recovered after
 // each. Written returns the number of records that have been written.
 func (s *testedSource) disrupt(t *testing.T, w *clusterWorld, short bool, written func() int64, done, recovered func() bool) {
 	t.Helper()
 
 	disruptions := s.disruptions(w)
 	if short {
-		rand.Shuffle(len(disruptions), func(i, j int) { disruptions[i], disruptions[j] = disruptions[j], disruptions[i] })
-		disruptions = disruptions[:shortDisruptions]
+		all := disruptions
+		disruptions = nil
+		for i := s.turn; i < len(all); i += shortTurns {
+			disruptions = append(disruptions, all[i])
+		}
+	}
+	if !eventually(2*time.Minute, func() bool { return written() > 0 }) {
+		t.Fatal("nothing is written")
 	}
 	for i := 0; i < len(disruptions) || !done(); i++ {
 		d := disruptions[i%len(disruptions)]
 		before := written()
 		d.run(t)
-		if !testbed.Eventually(2*time.Minute, func() bool { return allReady(w.nodes) && recovered() }) {
+		if !eventually(2*time.Minute, func() bool { return allReady(w.nodes) && recovered() }) {
 			t.Fatalf("%s: the source isn't emptied any more", d.name)
 		}
 		t.Logf("%s: %d records written meanwhile", d.name, written()-before)
@@ -157,7 +162,7 @@ func allReady(nodes []*clusterNode) bool {
 func (s *testedSource) readingNode(t *testing.T, nodes []*clusterNode) (found *clusterNode) {
 	t.Helper()
 
-	if !testbed.Eventually(2*time.Minute, func() bool {
+	if !eventually(2*time.Minute, func() bool {
 		i := slices.IndexFunc(nodes, s.isReadBy)
 		if i >= 0 {
 			found = nodes[i]
@@ -178,14 +183,7 @@ func (s *testedSource) isReadBy(n *clusterNode) bool {
 
 // hasMetric reports whether the node's metrics have this line.
 func (n *clusterNode) hasMetric(line string) bool {
-	resp, err := http.Get("http://" + n.rest + "/metrics")
-	if err != nil {
-		return false
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, _ := io.ReadAll(resp.Body)
-
-	return strings.Contains(string(body), "\n"+line+"\n")
+	return strings.Contains(n.metrics(), "\n"+line+"\n")
 }
 
 // audiencesOf returns all audiences of a world. The data of a message begins with its

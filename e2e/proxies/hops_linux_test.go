@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -28,6 +29,7 @@ type hop struct {
 	proxyProtocol bool   // the daemon has sse.proxy_protocol
 	transport     string // which the daemon counts
 	netHTTP       bool   // net/http holds the streams
+	long          bool   // runs only if SOAK is set
 }
 
 func hops() []hop {
@@ -46,7 +48,7 @@ func hops() []hop {
 		{name: "nginx, TLS 1.3, HTTP/1.0", proxy: "nginx", transport: "tls", replace: []string{
 			nginxPass, "proxy_pass https://peald; proxy_ssl_protocols TLSv1.3;",
 		}},
-		{name: "nginx, TLS 1.3, HTTP/1.1", proxy: "nginx", transport: "tls", replace: []string{
+		{name: "nginx, TLS 1.3, HTTP/1.1", proxy: "nginx", transport: "tls", long: true, replace: []string{
 			nginxPass, "proxy_pass https://peald; proxy_ssl_protocols TLSv1.3;",
 			nginxHTTP10, "proxy_http_version 1.1;",
 		}},
@@ -56,19 +58,19 @@ func hops() []hop {
 		{name: "HAProxy, TLS, HTTP/2", proxy: "HAProxy", transport: "http2", replace: []string{
 			haproxy, "ssl verify none alpn h2 check-alpn http/1.1 " + haproxy,
 		}},
-		{name: "HAProxy, HTTP/2", proxy: "HAProxy", transport: "http2", plain: true, replace: []string{
+		{name: "HAProxy, HTTP/2", proxy: "HAProxy", transport: "http2", plain: true, long: true, replace: []string{
 			haproxy, "proto h2 " + haproxy,
 		}},
-		{name: "HAProxy, PROXY protocol, TLS, HTTP/1.1", proxy: "HAProxy", transport: "tls", proxyProtocol: true, netHTTP: true, replace: []string{
+		{name: "HAProxy, PROXY protocol, TLS, HTTP/1.1", proxy: "HAProxy", transport: "tls", proxyProtocol: true, netHTTP: true, long: true, replace: []string{
 			haproxy, "send-proxy-v2 ssl verify none " + haproxy,
 		}},
 		{name: "HAProxy, PROXY protocol, TLS, HTTP/2", proxy: "HAProxy", transport: "http2", proxyProtocol: true, netHTTP: true, replace: []string{
 			haproxy, "send-proxy-v2 ssl verify none alpn h2 check-alpn http/1.1 " + haproxy,
 		}},
-		{name: "Caddy, TLS, HTTP/1.1", proxy: "Caddy", transport: "tls", replace: []string{
+		{name: "Caddy, TLS, HTTP/1.1", proxy: "Caddy", transport: "tls", long: true, replace: []string{
 			caddyPolicy, caddyPolicy + "\n" + unverified + "versions 1.1\n}",
 		}},
-		{name: "Caddy, TLS, HTTP/2", proxy: "Caddy", transport: "http2", replace: []string{
+		{name: "Caddy, TLS, HTTP/2", proxy: "Caddy", transport: "http2", long: true, replace: []string{
 			caddyPolicy, caddyPolicy + "\n" + unverified + "}",
 		}},
 		{name: "Caddy, HTTP/2", proxy: "Caddy", transport: "http2", plain: true, replace: []string{
@@ -77,12 +79,18 @@ func hops() []hop {
 	}
 }
 
-// TestHops runs proxies that connect to the daemon with TLS, with HTTP/2, or both.
+// TestHops runs proxies that connect to the daemon with TLS, with HTTP/2, or both. By
+// default, it omits hops whose protocols other hops have, from another proxy; SOAK runs
+// all.
 func TestHops(t *testing.T) {
 	t.Parallel()
 
 	var all sync.WaitGroup
 	for _, h := range hops() {
+		if h.long && os.Getenv("SOAK") == "" {
+			continue
+		}
+
 		run(t, &all, h.name, h.test)
 	}
 	all.Wait()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -43,14 +44,17 @@ func eachHTTP1(t *testing.T, test func(t *testing.T, c client)) {
 }
 
 // eachOf runs a test with each of clients: lightweight and portable ones, with
-// and without TLS.
+// and without TLS. Unless SOAK is set, it omits half of the combinations, so that each
+// pair of properties is still tested.
 func eachOf(t *testing.T, clients []client, test func(t *testing.T, c client)) {
 	t.Helper()
-	for _, one := range clients {
+	for n, one := range clients {
 		for i := range 4 {
 			c := one
 			c.portable, c.secure = i/2 == 1, i%2 == 1
-			c.run(t, test)
+			if os.Getenv("SOAK") != "" || (n+i/2+i%2)%2 == 0 {
+				c.run(t, test)
+			}
 		}
 	}
 }
@@ -379,9 +383,12 @@ func TestLargeMessages(t *testing.T) {
 		c.run(t, func(t *testing.T, c client) {
 			h := c.start(t, nil)
 			cfg := c.few(h)
-			cfg.Clients, cfg.Burst = 2, 7 // more than a flow-control window
-			cfg.Size, cfg.Patience = 1<<20, 10*time.Second
-			if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != 14 {
+			cfg.Clients, cfg.Burst = 2, 2
+			if c.http2 {
+				cfg.Burst = 7 // more than a flow-control window
+			}
+			cfg.Size, cfg.Patience = 1<<20, 30*time.Second
+			if r := measure(t, h, cfg); r.Faults() != "" || r.Delivered != int64(2*cfg.Burst) {
 				t.Errorf("faults %q, %d delivered", r.Faults(), r.Delivered)
 			}
 		})
