@@ -76,7 +76,9 @@ func newClone(t *testing.T) string {
 		}
 	}
 
-	build := exec.CommandContext(t.Context(), "make", "build")
+	// With the flags of the tests, packages that are compiled for them are reused.
+	command := strings.Join(slices.Concat([]string{"go", "build", "-ldflags=-w"}, testbed.BuildFlags(), []string{"-o", "bin/"}), " ")
+	build := exec.CommandContext(t.Context(), "make", "build", "BUILD="+command)
 	build.Dir = clone
 
 	if out, err := build.CombinedOutput(); err != nil {

@@ -96,12 +96,12 @@ func TestCallersDeadline(t *testing.T) {
 	defer server.Close()
 	defer close(release)
 
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // of which half a second is kept
 	defer cancel()
 	s, _ := newSigner(oneSecret)
 	c := newClient("test")
 	defer c.close()
-	if _, err := c.post(ctx, server.URL, s, "1", nil); err == nil || err.Error() != "no response within 1.5s" || ctx.Err() != nil {
+	if _, err := c.post(ctx, server.URL, s, "1", nil); err == nil || !strings.HasPrefix(err.Error(), "no response within 1.") || ctx.Err() != nil {
 		t.Errorf("error %v", err)
 	}
 }
