@@ -268,23 +268,10 @@ func (r run) fail(t *testing.T, name string) {
 	t.Errorf("%s:%d: %s: the output lacks %q:\n%s", name, r.line, r.text, line, r.shown())
 }
 
-// eventually reports whether a condition holds in time. It waits longer before each check,
-// because programs that are being built need the CPU.
+// eventually reports whether a condition holds in time. It polls seldom, because programs
+// that are being built need the CPU.
 func eventually(condition func() bool) bool {
-	wait := 10 * time.Millisecond
-
-	for late := time.After(patience); ; {
-		if condition() {
-			return true
-		}
-
-		select {
-		case <-time.After(wait):
-			wait = min(wait*3/2, 200*time.Millisecond)
-		case <-late:
-			return false
-		}
-	}
+	return testbed.Poll(patience, 100*time.Millisecond, condition)
 }
 
 // isReady reports whether a daemon that the command starts is ready.

@@ -124,18 +124,9 @@ func (n *clusterNode) ready() bool {
 }
 
 // eventually is like [testbed.Eventually] for conditions that take CPU time in other
-// processes: it checks only ten times a second.
+// processes.
 func eventually(timeout time.Duration, cond func() bool) bool {
-	tick := time.NewTicker(100 * time.Millisecond)
-	defer tick.Stop()
-
-	for deadline := time.Now().Add(timeout); !cond(); <-tick.C {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-
-	return true
+	return testbed.Poll(timeout, 100*time.Millisecond, cond)
 }
 
 // leads reports whether the node is the leader of the event log.

@@ -139,19 +139,8 @@ func (f *front) run(t *testing.T, program string, c command) {
 }
 
 // eventually waits until done returns true, and reports whether it did so in time.
-// It polls less often than testbed.Eventually, for conditions that send a
-// request.
 func eventually(done func() bool) bool {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-
-	for deadline := time.Now().Add(patience); !done(); <-tick.C {
-		if time.Now().After(deadline) {
-			return false
-		}
-	}
-
-	return true
+	return testbed.Poll(patience, 50*time.Millisecond, done)
 }
 
 //nolint:gochecknoglobals // Addresses are unique in this process.

@@ -42,7 +42,7 @@ export class History {
     element("clear").addEventListener("click", () => this.#clearAll());
     element("close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => {
-      // The event follows later. The dialog may be open again.
+      // The browser fires the event later, when the dialog may be open again.
       if (!this.#dialog.open) this.#reset();
     });
   }

@@ -22,7 +22,7 @@ export class Subscribers {
     });
     element("close").addEventListener("click", () => this.#dialog.close());
     this.#dialog.addEventListener("close", () => {
-      // The event follows later. The dialog may be open again.
+      // The browser fires the event later, when the dialog may be open again.
       if (!this.#dialog.open) this.#list.stop();
     });
   }
